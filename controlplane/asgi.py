@@ -1,0 +1,14 @@
+"""ASGI entry point: the live streams first, then Django."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
+django_application = get_asgi_application()
+
+# Models can be imported only once Django is set up.
+from controlplane.accounts.streams import authenticate  # noqa: E402
+from controlplane.live.app import LiveApp  # noqa: E402
+
+application = LiveApp(django_application, authenticate=authenticate)

@@ -1,0 +1,51 @@
+"""Approvals: a person's signature on the digest of a plan.
+
+The requester never approves (four eyes); N different people, each once, each with the role; a deadline; void
+when the plan is not the one that was signed.
+"""
+
+from controlplane.accounts.access import Actor
+from controlplane.accounts.models import Role
+from controlplane.operations.errors import Conflict, Refused
+from controlplane.operations.models import Approval, Operation
+from controlplane.operations.states import State
+
+
+def why_not(operation: Operation, actor: Actor) -> str:
+    """Why this person cannot approve it, in words that say who can; empty when they can."""
+    if operation.requested_by_id == actor.person.pk:
+        return "You asked for it: somebody else has to approve it."
+    role = Role(operation.approver_role)
+    if not actor.may(role, operation.scopes):
+        return f"Only people with the role {role.label} for {', '.join(operation.scopes)} can approve it."
+    if operation.state != State.AWAITING_APPROVAL:
+        return f"It does not wait for an approval: it is {operation.get_state_display()}."
+    if operation.approvals.filter(person=actor.person).exists():
+        return "You have given your word on it already."
+    return ""
+
+
+def check(operation: Operation, actor: Actor, plan_digest: str) -> None:
+    """Raise unless this person may decide on this very plan. The operation's row is locked by the caller.
+
+    Refused: never this person. Conflict: not any more, not twice, or not the plan that was read.
+    """
+    words = why_not(operation, actor)
+    forbidden = operation.requested_by_id == actor.person.pk or not actor.may(
+        Role(operation.approver_role), operation.scopes
+    )
+    if forbidden:
+        raise Refused(words)
+    if words:
+        raise Conflict(words)
+    if plan_digest != operation.plan_digest:
+        raise Conflict("The plan you read is not the plan that would run. Read it again, then decide.")
+
+
+def valid_approvals(operation: Operation) -> list[Approval]:
+    """Those that count today: right digest, approved, by somebody who still exists and is not the requester."""
+    return list(
+        operation.approvals.filter(
+            decision=Approval.Decision.APPROVED, plan_digest=operation.plan_digest, person__is_active=True
+        ).exclude(person_id=operation.requested_by_id)
+    )

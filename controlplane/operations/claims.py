@@ -1,0 +1,168 @@
+"""How a worker comes to hold an operation: everything is checked again, in the claiming transaction.
+
+1. A queued one starts when it is first in the queue of its scopes, its plan built afresh is the plan that was
+   signed, the approvals and gates hold, and the locks are free. What moved makes it stale.
+2. One that is executing and whose lease ran out is taken over under a higher fence; the earlier worker can
+   write nothing any more.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from controlplane.audit.record import SYSTEM
+from controlplane.live.ring import ring
+from controlplane.operations import approvals
+from controlplane.operations.errors import OperationError, StepError
+from controlplane.operations.events import NewEvent, append
+from controlplane.operations.gates import failed_gates, pending_gates
+from controlplane.operations.models import Event, Operation, OperationLock
+from controlplane.operations.registry import kind_of
+from controlplane.operations.states import EXECUTING, State
+from controlplane.operations.transitions import locked, move
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to execute an operation, as long as the lease is renewed. fence: greater than any before it."""
+
+    operation_id: int
+    worker: str
+    fence: int
+
+
+def claim(operation_id: int, worker: str) -> Claim | None:
+    """Take the operation if it is free to be run; None when it is not (held, finished, or still waiting)."""
+    operation = Operation.objects.filter(pk=operation_id).first()
+    if operation is None:
+        return None
+    if operation.state == State.QUEUED:
+        return _start(operation, worker)
+    if operation.state in EXECUTING:
+        return _take_over(operation, worker)
+    return None
+
+
+def _take_over(operation: Operation, worker: str) -> Claim | None:
+    with transaction.atomic():
+        lost = Operation.objects.select_for_update(skip_locked=True).filter(
+            pk=operation.pk, state__in=EXECUTING, lease_until__lt=Now()
+        )
+        current = lost.first()
+        if current is None:
+            return None
+        fence = _next_fence()
+        Operation.objects.filter(pk=current.pk).update(fence=fence, worker=worker, lease_until=_lease())
+        if current.worker:
+            append(current.pk, [NewEvent(Event.Kind.WARNING, f"worker {current.worker} was lost; {worker} goes on")])
+        else:
+            append(current.pk, [NewEvent(Event.Kind.LINE, f"worker {worker} goes on")])
+    return Claim(current.pk, worker, fence)
+
+
+def _start(operation: Operation, worker: str) -> Claim | None:
+    if _is_behind_another(operation):
+        return None
+    kind = kind_of(operation)
+    looked_at = _database_time()
+    try:
+        facts = kind.facts(operation)
+    except (StepError, OperationError) as error:
+        _waits(operation, f"waits: {error}")
+        return None
+    plan = kind.plan(operation, facts)
+    gates = kind.gates(operation, facts)
+    with transaction.atomic():
+        operation = locked(operation.pk)
+        if operation.state != State.QUEUED or _world_moved_since(operation, looked_at):
+            return None
+        if moved := _what_moved(operation, plan.digest, [f"{g.title}: {g.reason}" for g in failed_gates(gates)]):
+            _make_stale(operation, moved)
+            return None
+        if pending := pending_gates(gates):
+            _waits(operation, f"waits: {pending[0].reason}")
+            return None
+        if blocker := _take_locks(operation):
+            _waits(operation, f"waits for operation {blocker.pk}: {blocker.title}")
+            return None
+        fence = _next_fence()
+        move(
+            operation, State.RUNNING, came_from=[State.QUEUED], who=SYSTEM(f"worker {worker}"),
+            text=f"started by worker {worker}", data={"fence": fence},
+            fence=None, started_at=Now(), worker=worker, lease_until=_lease(), outcome="",
+        )  # fmt: skip
+        Operation.objects.filter(pk=operation.pk).update(fence=fence)
+    return Claim(operation.pk, worker, fence)
+
+
+def _what_moved(operation: Operation, fresh_digest: str, failures: list[str]) -> str:
+    if fresh_digest != operation.plan_digest:
+        return "what runs there is not what the plan was made for. Ask for it again: the new plan will show the difference."
+    if len(approvals.valid_approvals(operation)) < operation.approvals_required:
+        return "an approval it stood on is void: the person who gave it is gone or no longer active. Ask for it again."
+    return " ".join(failures)
+
+
+def _make_stale(operation: Operation, moved: str) -> None:
+    text = f"not started: {moved}"
+    move(operation, State.STALE, came_from=[State.QUEUED], who=SYSTEM("worker"), text=text, outcome=text)
+
+
+def _waits(operation: Operation, words: str) -> None:
+    if Operation.objects.filter(pk=operation.pk, state=State.QUEUED).exclude(outcome=words).update(outcome=words):
+        transaction.on_commit(lambda: ring(f"operations/{operation.pk}"))
+
+
+def _is_behind_another(operation: Operation) -> bool:
+    ahead = Operation.objects.filter(state=State.QUEUED, scopes__overlap=operation.scopes).filter(
+        Q(queued_at__lt=operation.queued_at) | Q(queued_at=operation.queued_at, pk__lt=operation.pk)
+    )
+    first = ahead.order_by("queued_at", "pk").first()
+    if first is None:
+        return False
+    _waits(operation, f"waits behind operation {first.pk}: {first.title}")
+    return True
+
+
+def _world_moved_since(operation: Operation, looked_at: datetime) -> bool:
+    """Another operation ended here after we looked: what we saw may be old, so look again."""
+    return (
+        Operation.objects.filter(scopes__overlap=operation.scopes, finished_at__gte=looked_at)
+        .exclude(pk=operation.pk)
+        .exclude(started_at=None)
+        .exists()
+    )
+
+
+def _take_locks(operation: Operation) -> Operation | None:
+    """Take the locks of all scopes, in sorted order, or none; returns who holds one of them."""
+    for scope in sorted(operation.scopes):
+        OperationLock.objects.bulk_create([OperationLock(scope=scope, operation=operation)], ignore_conflicts=True)
+    held = OperationLock.objects.filter(scope__in=operation.scopes)
+    other = held.exclude(operation=operation).select_related("operation").first()
+    if other is not None:
+        held.filter(operation=operation).delete()
+        return other.operation
+    return None
+
+
+def _next_fence() -> int:
+    """One sequence for the whole installation: a later claim of anything has the greater fence."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nextval('operations_fence')")
+        return int(cursor.fetchone()[0])
+
+
+def _database_time() -> datetime:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        now: datetime = cursor.fetchone()[0]
+        return now
+
+
+def _lease() -> object:
+    return Now() + timedelta(seconds=settings.OPERATION_LEASE_SECONDS)

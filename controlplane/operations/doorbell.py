@@ -1,0 +1,33 @@
+"""The doorbell: tells the workers that an operation may be worth a look.
+
+It carries an id and no promise. A lost ring is rung again by the clock, a doubled one finds the lease taken,
+so neither Redis nor Celery has to be trusted with anything.
+"""
+
+import logging
+
+from celery import Celery
+from django.db import transaction
+from django.db.models.functions import Now
+
+from controlplane.operations.models import Operation
+
+# A sender of its own: it names the task instead of importing it, since the task imports the engine, which rings.
+_sender = Celery("doorbell", set_as_current=False)
+_sender.config_from_object("django.conf:settings", namespace="CELERY")
+
+logger = logging.getLogger(__name__)
+
+
+def ring_workers(operation_id: int) -> None:
+    """Ring now. Never raises: when the broker is away, the clock rings again."""
+    Operation.objects.filter(pk=operation_id).update(rung_at=Now())
+    try:
+        _sender.send_task("operations.run", args=[operation_id], retry=False, ignore_result=True)
+    except Exception as error:  # every broker library error means the same: nobody heard it
+        logger.warning("nobody heard the ring for operation %s: %s", operation_id, error)
+
+
+def ring_after_commit(operation_id: int) -> None:
+    """Ring once the surrounding transaction is committed, never before."""
+    transaction.on_commit(lambda: ring_workers(operation_id))

@@ -1,0 +1,225 @@
+"""Running an operation: its steps one after the other, each by observe → act → verify.
+
+For each step, in this order, and each written down before the next begins:
+
+1. the intent: state running, the attempt's number, the stored deadline;
+2. observe: is the effect there already? After a crash this decides, never a guess;
+3. act, if it is not there; 4. verify, until it is good, has failed, or the deadline passes;
+5. the end: succeeded, failed (then its recovery steps run), or unknown (then a person is asked).
+
+Where a worker stands is in the rows alone, so any worker can go on after any crash: a step found running is
+observed, a failed one is put back, and so on from there.
+"""
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+from django.db import Error, connections, transaction
+from django.db.models import F
+from django.db.models.functions import Coalesce, Now
+
+from controlplane.audit.record import SYSTEM
+from controlplane.operations.boundaries import reached
+from controlplane.operations.claims import Claim, claim
+from controlplane.operations.context import Context
+from controlplane.operations.errors import Conflict, LeaseLost, StepError, Unknown
+from controlplane.operations.events import LogWriter, NewEvent, append
+from controlplane.operations.lease import Lease
+from controlplane.operations.models import Event, Operation, Step
+from controlplane.operations.plans import Retry
+from controlplane.operations.registry import Seen, StepFunction, Verdict, kind_of, passed, step_function
+from controlplane.operations.states import EXECUTING, STEP_FINISHED, State, StepState
+from controlplane.operations.transitions import move
+
+logger = logging.getLogger(__name__)
+
+
+def run(operation_id: int, worker: str) -> bool:
+    """Run the operation as far as it goes, if it is free; says whether this worker held it.
+
+    A lost lease or a lost database is no error here: whoever claims it next goes on from what is written.
+    """
+    try:
+        claimed = claim(operation_id, worker)
+        if claimed is None:
+            return False
+        reached("claimed", operation_id)
+        Execution(claimed).run()
+    except (LeaseLost, Error) as error:
+        logger.warning("operation %s: let go: %s", operation_id, error)
+        connections.close_all()
+    return True
+
+
+class Execution:
+    """One worker's turn at one operation."""
+
+    def __init__(self, claimed: Claim) -> None:
+        self.claim = claimed
+        self.operation = Operation.objects.get(pk=claimed.operation_id)
+        self.kind = kind_of(self.operation)
+        self.log = LogWriter(claimed.operation_id, claimed.fence, self.kind.secrets(self.operation))
+        self.lease = Lease(claimed, self.log)
+
+    def run(self) -> None:
+        """Step after step, until the operation has ended or needs a person."""
+        with self.lease:
+            steps = list(self.operation.steps.all())
+            for step in steps:
+                step.operation = self.operation  # one plan in memory, not one a step
+            main = [step for step in steps if step.phase == Step.Phase.MAIN]
+            for step in main:
+                if step.state in STEP_FINISHED:
+                    continue
+                if step.state == StepState.PENDING and step.spec["safe_point"] and self._stop_here(step, main):
+                    return
+                if step.state != StepState.FAILED:
+                    self._run_step(step)
+                if step.state == StepState.UNKNOWN:
+                    return self._ask_a_person(step)
+                if step.state == StepState.FAILED:
+                    return self._put_back(step, {s.key: s for s in steps}, main)
+            self._finish(State.SUCCEEDED, "succeeded")
+
+    # --- one step ---------------------------------------------------------------------------------
+
+    def _run_step(self, step: Step) -> None:
+        spec = step.spec
+        function = step_function(spec["function"])
+        context = Context(self.operation, step, self.lease, self.log)
+        retry = Retry(**spec["retry"])
+        try:
+            while step.state in (StepState.PENDING, StepState.RUNNING):
+                if step.state == StepState.PENDING:
+                    self._write_intent(step)
+                reached("intent_written", self.operation.pk, step.key)
+                try:
+                    self._attempt(function, context, spec["arguments"])
+                    self._write_end(step, StepState.SUCCEEDED)
+                except StepError as error:
+                    if error.permanent or step.attempt >= retry.attempts:
+                        self._write_end(step, StepState.FAILED, self.log.masked(str(error)))
+                    else:
+                        self._try_again(step, context, retry, str(error))
+        except Unknown as doubt:
+            self._write_end(step, StepState.UNKNOWN, self.log.masked(str(doubt)))
+        except (LeaseLost, Error):
+            raise
+        except Exception as error:
+            # A bug in a step: what it did is not known, so nobody guesses.
+            logger.exception("operation %s: step %s", self.operation.pk, step.key)
+            words = f"unexpected {type(error).__name__}: {error}"
+            self._write_end(step, StepState.UNKNOWN, self.log.masked(words))
+
+    def _attempt(self, function: StepFunction, context: Context, arguments: dict[str, Any]) -> None:
+        seen = function.observe(context, **arguments) if function.observe else Seen.NOT_DONE
+        if seen is Seen.NOT_DONE:
+            self.log.flush()
+            context.check()
+            function.act(context, **arguments)
+            reached("effect_done", self.operation.pk, context.step_key)
+        verdict = self._verify(function, context, arguments)
+        if verdict.outcome == "failed":
+            raise StepError(verdict.reason, permanent=True)
+        reached("verified", self.operation.pk, context.step_key)
+
+    def _verify(self, function: StepFunction, context: Context, arguments: dict[str, Any]) -> Verdict:
+        if function.verify is None:
+            return passed()
+        while True:
+            context.check()
+            verdict = function.verify(context, **arguments)
+            if verdict.outcome != "pending":
+                return verdict
+            left = context.remaining()
+            if left <= 0:
+                raise StepError(f"not within its time: {verdict.reason}", permanent=True)
+            context.wait(min(function.poll, left))
+
+    def _try_again(self, step: Step, context: Context, retry: Retry, error: str) -> None:
+        delay = retry.delay(step.attempt)
+        context.log(f"{error}, again in {delay:g} s ({step.attempt} of {retry.attempts})", level="warning")
+        context.wait(delay)
+        self._write(step, [], state=StepState.PENDING)
+
+    # --- what is written --------------------------------------------------------------------------
+
+    def _write_intent(self, step: Step) -> None:
+        spec = step.spec
+        again = f" (attempt {step.attempt + 1})" if step.attempt else ""
+        self._write(
+            step,
+            [NewEvent(Event.Kind.STEP, f"{spec['title']}{again}", step.key)],
+            state=StepState.RUNNING,
+            attempt=F("attempt") + 1,
+            started_at=Coalesce("started_at", Now()),
+            deadline=Now() + timedelta(seconds=spec["timeout"]),
+        )
+
+    def _write_end(self, step: Step, state: StepState, error: str = "") -> None:
+        kind = Event.Kind.STEP if state == StepState.SUCCEEDED else Event.Kind.ERROR
+        words = f"{step.spec['title']}: {state.label}" + (f": {error}" if error else "")
+        self._write(step, [NewEvent(kind, words, step.key)], state=state, error=error, finished_at=Now())
+        reached("state_written", self.operation.pk, step.key)
+
+    def _write(self, step: Step, events: list[NewEvent], **fields: Any) -> None:
+        """Change a step and tell of it in one transaction, under the fence."""
+        self.log.flush()
+        with transaction.atomic():
+            append(self.operation.pk, events, fence=self.claim.fence)
+            Step.objects.filter(pk=step.pk).update(**fields)
+        step.refresh_from_db(fields=["state", "attempt", "deadline", "error"])
+
+    # --- how it ends ------------------------------------------------------------------------------
+
+    def _stop_here(self, step: Step, main: list[Step]) -> bool:
+        self.lease.renew()
+        if not self.lease.cancel_requested:
+            return False
+        self.operation.refresh_from_db(fields=["cancel_requested_by_name", "cancel_reason"])
+        where = step.spec["group"] or step.spec["title"]
+        words = f"stopped by {self.operation.cancel_requested_by_name} before {where}: {self.operation.cancel_reason}"
+        self._finish(State.CANCELLED, words + _untouched(main))
+        return True
+
+    def _put_back(self, culprit: Step, steps: dict[str, Step], main: list[Step]) -> None:
+        recovery = [steps[key] for key in culprit.spec["on_failure"]]
+        for step in recovery:
+            if step.state not in STEP_FINISHED:
+                self._run_step(step)
+            if step.state == StepState.FAILED:
+                # Nothing puts back what could not be put back: a person decides.
+                self._write(step, [], state=StepState.UNKNOWN)
+            if step.state == StepState.UNKNOWN:
+                return self._ask_a_person(step)
+        words = f"{culprit.spec['title']}: {culprit.error}"
+        self._finish(State.FAILED, (f"put back: {words}" if recovery else words) + _untouched(main))
+
+    def _ask_a_person(self, step: Step) -> None:
+        words = f"{step.spec['title']}: {step.error} A person has to say what is true."
+        self._move(State.NEEDS_OPERATOR, words, lease_until=None, worker="")
+
+    def _finish(self, state: State, words: str) -> None:
+        self._move(state, words)
+        reached("finished", self.operation.pk)
+
+    def _move(self, to: State, words: str, **fields: Any) -> None:
+        self.log.flush()
+        who = SYSTEM(f"worker {self.claim.worker}")
+        try:
+            with transaction.atomic():
+                move(
+                    self.operation, to, came_from=EXECUTING, who=who, text=words,
+                    fence=self.claim.fence, outcome="" if to == State.SUCCEEDED else words, **fields,
+                )  # fmt: skip
+        except Conflict as conflict:
+            raise LeaseLost(str(conflict)) from conflict
+
+
+def _untouched(main: list[Step]) -> str:
+    """Say which groups of steps were never begun."""
+    begun = {step.spec["group"] for step in main if step.state != StepState.PENDING}
+    names = [step.spec["group"] for step in main if step.spec["group"] and step.spec["group"] not in begun]
+    never = list(dict.fromkeys(names))
+    return f". Never touched: {', '.join(never)}." if never else ""

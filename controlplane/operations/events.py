@@ -1,0 +1,133 @@
+"""The one sequence of an operation: lines and state changes, numbered without gaps, written in order.
+
+Two ways in: `append` inside a caller's transaction (state changes, which must stand or fall with their
+event), and `LogWriter` for the lease holder's lines, which batches them with COPY.
+"""
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from django.db import connection, transaction
+
+from controlplane.live.ring import ring
+from controlplane.operations.errors import LeaseLost
+from controlplane.operations.masking import Masker
+from controlplane.operations.models import Event
+from controlplane.operations.states import EXECUTING
+
+# From this many rows on, COPY is quicker than INSERT.
+COPY_FROM = 8
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event that has no number yet. age: seconds since it happened, by the monotonic clock of its process."""
+
+    kind: str
+    text: str
+    step: str = ""
+    age: float = 0.0
+
+
+def append(operation_id: int, events: Sequence[NewEvent], *, fence: int | None = None) -> int:
+    """Add events in the caller's transaction and ring after its commit; returns the last number.
+
+    With a fence, the operation must still be executing under it: otherwise LeaseLost, and nothing is written.
+    The numbers are given out under the operation's row lock, so their order is the order of the commits.
+    """
+    with connection.cursor() as cursor:
+        sql = "UPDATE operations_operation SET last_seq = last_seq + %s WHERE id = %s"
+        values: list[object] = [len(events), operation_id]
+        if fence is not None:
+            sql += " AND fence = %s AND state = ANY(%s)"
+            values += [fence, sorted(EXECUTING)]
+        cursor.execute(sql + " RETURNING last_seq, extract(epoch from clock_timestamp())", values)
+        row = cursor.fetchone()
+        if row is None:
+            raise LeaseLost(f"operation {operation_id}: fence {fence} is not the current one")
+        last, now = int(row[0]), float(row[1])
+        _insert(cursor, operation_id, last - len(events), now, events)
+    transaction.on_commit(lambda: ring(f"operations/{operation_id}", str(last)))
+    return last
+
+
+def _insert(cursor, operation_id: int, before: int, now: float, events: Iterable[NewEvent]) -> None:  # type: ignore[no-untyped-def]
+    rows = [
+        (operation_id, before + number, now - event.age, event.kind, event.step, event.text.replace("\x00", "␀"))
+        for number, event in enumerate(events, start=1)
+    ]
+    columns = "(operation_id, seq, at, kind, step, text)"
+    if len(rows) < COPY_FROM:
+        one = "(%s, %s, to_timestamp(%s), %s, %s, %s)"
+        cursor.execute(
+            f"INSERT INTO operations_event {columns} VALUES {', '.join([one] * len(rows))}",
+            [value for row in rows for value in row],
+        )
+        return
+    with cursor.copy(f"COPY operations_event {columns} FROM STDIN") as copy:
+        for operation, seq, at, kind, step, text in rows:
+            copy.write_row((operation, seq, _timestamp(at), kind, step, text))
+
+
+def _timestamp(epoch: float) -> str:
+    seconds, fraction = divmod(epoch, 1)
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds)) + f".{int(fraction * 1_000_000):06d}+00"
+
+
+class LogWriter:
+    """The lease holder's log: lines are kept for a moment, masked, and written in batches under its fence.
+
+    `flush` is called by the lease's thread every 100 ms, and by the engine before every effect and every
+    state change: what was said before an effect is durable before the effect.
+    """
+
+    FULL = 1000
+
+    def __init__(self, operation_id: int, fence: int, secrets: Iterable[str]) -> None:
+        self.operation_id = operation_id
+        self.fence = fence
+        self._secrets = list(secrets)
+        self._masker = Masker(self._secrets)
+        self._stream = self._masker.stream()
+        self._lock = threading.Lock()
+        self._flushing = threading.Lock()
+        self._buffer: list[tuple[str, str, str, float]] = []
+
+    def mask(self, secrets: Iterable[str]) -> None:
+        """Mask these values too, from the next line on."""
+        self.flush()
+        with self._lock:
+            self._secrets = sorted({*self._secrets, *secrets})
+            self._masker = Masker(self._secrets)
+            self._stream = self._masker.stream()
+
+    def masked(self, text: str) -> str:
+        """The text as it may be shown."""
+        return self._masker.mask(text)
+
+    def line(self, text: str, *, kind: str = Event.Kind.LINE, step: str = "") -> None:
+        """Say something. A text of several lines becomes as many events."""
+        now = time.monotonic()
+        with self._lock:
+            self._buffer.extend((kind, part, step, now) for part in (text.splitlines() or [""]))
+            full = len(self._buffer) >= self.FULL
+        if full:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was said so far. Raises LeaseLost when this worker is no longer the one."""
+        with self._flushing:
+            with self._lock:
+                batch, self._buffer = self._buffer, []
+                if not batch:
+                    return
+                texts = self._stream.feed_many([text for _, text, _, _ in batch]) + self._stream.flush()
+            now = time.monotonic()
+            events = [
+                NewEvent(kind, masked, step, now - said)
+                for (kind, _, step, said), masked in zip(batch, texts, strict=True)
+            ]
+            with transaction.atomic():
+                append(self.operation_id, events, fence=self.fence)

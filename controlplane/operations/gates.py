@@ -1,0 +1,35 @@
+"""Gates: what must hold before an operation may start, with the reason in words."""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Outcome(StrEnum):
+    PASSED = "passed"
+    PENDING = "pending"  # may pass later by itself: it waits in the queue
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One gate and how it stands. reason: why, and for a failed one what would change it."""
+
+    key: str
+    title: str
+    outcome: Outcome
+    reason: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, as kept with the request."""
+        return asdict(self)
+
+
+def failed_gates(gates: list[Gate]) -> list[Gate]:
+    """Those that forbid it."""
+    return [gate for gate in gates if gate.outcome is Outcome.FAILED]
+
+
+def pending_gates(gates: list[Gate]) -> list[Gate]:
+    """Those it has to wait for."""
+    return [gate for gate in gates if gate.outcome is Outcome.PENDING]

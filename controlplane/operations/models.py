@@ -1,0 +1,191 @@
+"""Operations, their steps, approvals, locks and events. No column knows a kind of operation."""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.search import SearchVector, SearchVectorField
+from django.db import models
+from django.db.models.functions import Now
+from django.urls import reverse
+
+from controlplane.operations.states import ACTIVE, EXECUTING, FINISHED, State, StepState
+
+
+class Operation(models.Model):
+    """A frozen list of steps, perhaps approved first, run against one or more scopes, with live output."""
+
+    kind = models.CharField(max_length=60)
+    title = models.CharField(max_length=300)
+    scopes = ArrayField(models.CharField(max_length=60))
+    state = models.CharField(max_length=20, choices=State.choices)
+    reason = models.TextField()
+
+    plan = models.JSONField()
+    plan_digest = models.CharField(max_length=64)
+    # The gates as they stood when it was requested; at the start they are asked again.
+    gates = models.JSONField(default=list)
+    approvals_required = models.PositiveSmallIntegerField(default=0)
+    approver_role = models.CharField(max_length=20, default="approver")
+    approval_deadline = models.DateTimeField(null=True)
+
+    # The name stays when the person is deleted.
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    requested_by_name = models.CharField(max_length=200)
+    requested_at = models.DateTimeField(db_default=Now())
+    scheduled_for = models.DateTimeField(null=True)
+    queued_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    expected_seconds = models.FloatField(null=True)
+
+    cancel_requested_by_name = models.CharField(max_length=200, default="", blank=True)
+    cancel_reason = models.TextField(default="", blank=True)
+    # Why it waits, or why it ended as it did, in words.
+    outcome = models.TextField(default="", blank=True)
+
+    # The lease: who runs it, until when, and the fence every write of that worker must name.
+    worker = models.CharField(max_length=120, default="", blank=True)
+    lease_until = models.DateTimeField(null=True)
+    fence = models.BigIntegerField(default=0)
+    rung_at = models.DateTimeField(null=True)
+
+    last_seq = models.BigIntegerField(default=0)
+    search = models.GeneratedField(
+        expression=SearchVector("title", "reason", "requested_by_name", config="simple"),
+        output_field=SearchVectorField(),
+        db_persist=True,
+    )
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="operation_state_known", condition=models.Q(state__in=State.values)),
+            models.CheckConstraint(
+                name="operation_finished_has_a_time",
+                condition=models.Q(state__in=sorted(FINISHED), finished_at__isnull=False)
+                | models.Q(state__in=sorted(ACTIVE), finished_at__isnull=True),
+            ),
+            models.CheckConstraint(name="operation_has_a_scope", condition=~models.Q(scopes=[])),
+        ]
+        indexes = [
+            # Read by the board, the inbox and the clock: only the few that are not finished.
+            models.Index(name="operation_active", fields=["state", "id"], condition=models.Q(state__in=sorted(ACTIVE))),
+            # Read by the clock, to find what lost its worker.
+            models.Index(
+                name="operation_lease", fields=["lease_until"], condition=models.Q(state__in=sorted(EXECUTING))
+            ),
+            models.Index(name="operation_kind_state", fields=["kind", "state", "-id"]),
+            GinIndex(name="operation_search", fields=["search"]),
+            GinIndex(name="operation_scopes", fields=["scopes"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"operation {self.pk}: {self.title}"
+
+    def get_absolute_url(self) -> str:
+        """The operation's page."""
+        return reverse("operation", args=[self.pk])
+
+    @property
+    def is_finished(self) -> bool:
+        """No worker and no person will change it any more."""
+        return self.state in FINISHED
+
+
+class Step(models.Model):
+    """One step of an operation's plan and what became of it."""
+
+    class Phase(models.TextChoices):
+        MAIN = "main", "step"
+        RECOVERY = "recovery", "puts back"
+
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="steps")
+    position = models.PositiveIntegerField()
+    key = models.CharField(max_length=120)
+    phase = models.CharField(max_length=10, choices=Phase.choices, default=Phase.MAIN)
+    state = models.CharField(max_length=12, choices=StepState.choices, default=StepState.PENDING)
+    attempt = models.PositiveIntegerField(default=0)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    deadline = models.DateTimeField(null=True)
+    # What the step noted on its way, so that a second worker need not begin again.
+    checkpoint = models.JSONField(default=dict)
+    progress_done = models.BigIntegerField(null=True)
+    progress_total = models.BigIntegerField(null=True)
+    progress_unit = models.CharField(max_length=20, default="", blank=True)
+    error = models.TextField(default="", blank=True)
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [
+            models.UniqueConstraint(name="step_key_once", fields=["operation", "key"]),
+            models.UniqueConstraint(name="step_position_once", fields=["operation", "position"]),
+            models.CheckConstraint(name="step_state_known", condition=models.Q(state__in=StepState.values)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.operation_id}/{self.key}"
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The step as it was planned and approved."""
+        plan = self.operation.plan
+        specs: list[dict[str, Any]] = plan["steps"] + plan["recovery"]
+        return specs[self.position]
+
+
+class Approval(models.Model):
+    """One person's word on one digest. A plan that changes makes it void, by not being equal."""
+
+    class Decision(models.TextChoices):
+        APPROVED = "approved", "approved"
+        REJECTED = "rejected", "rejected"
+
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="approvals")
+    person = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    person_name = models.CharField(max_length=200)
+    decision = models.CharField(max_length=10, choices=Decision.choices)
+    plan_digest = models.CharField(max_length=64)
+    comment = models.TextField(default="", blank=True)
+    at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["at"]
+        constraints = [models.UniqueConstraint(name="approval_once_each", fields=["operation", "person"])]
+
+    def __str__(self) -> str:
+        return f"{self.person_name} {self.decision} {self.operation_id}"
+
+
+class OperationLock(models.Model):
+    """The right of one operation to change one scope. It never outlives its operation."""
+
+    scope = models.CharField(max_length=60, unique=True)
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="locks")
+    taken_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return f"{self.scope} by operation {self.operation_id}"
+
+
+class Event(models.Model):
+    """One line of an operation's story: log lines and state changes in one gapless sequence."""
+
+    class Kind(models.TextChoices):
+        LINE = "line", "line"
+        WARNING = "warning", "warning"
+        ERROR = "error", "error"
+        STEP = "step", "step"
+        STATE = "state", "state"
+
+    pk = models.CompositePrimaryKey("operation_id", "seq")
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="events")
+    seq = models.BigIntegerField()
+    at = models.DateTimeField()
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    step = models.CharField(max_length=120, default="", blank=True)
+    text = models.TextField()
+
+    def __str__(self) -> str:
+        return f"{self.operation_id}#{self.seq} {self.text}"

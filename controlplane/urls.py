@@ -1,0 +1,15 @@
+"""Every address of the control plane."""
+
+from django.urls import include, path
+
+from controlplane.api import api
+
+urlpatterns = [
+    path("", include("controlplane.web.urls")),
+    path("", include("controlplane.accounts.urls")),
+    path("", include("controlplane.audit.urls")),
+    path("", include("controlplane.operations.urls")),
+    path("", include("environments.urls")),
+    path("", include("deployments.urls")),
+    path("api/v1/", api.urls),
+]
