@@ -1,0 +1,18 @@
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.shortcuts import redirect
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.http import require_POST
+
+from controlplane.web.themes import Theme, remember_theme
+
+
+@require_POST
+def theme(request: HttpRequest) -> HttpResponse:
+    """Keep the reader's choice of colours and go back to the page it was made on."""
+    choice = request.POST.get("theme", "")
+    if choice not in set(Theme):
+        return HttpResponseBadRequest(f"There is no theme “{choice}”: choose auto, light or dark.")
+    back = request.POST.get("next", "")
+    response = redirect(back if url_has_allowed_host_and_scheme(back, {request.get_host()}) else "board")
+    remember_theme(response, Theme(choice))
+    return response
