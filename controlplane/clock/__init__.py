@@ -1,0 +1,1 @@
+"""The clock: calls registered functions on time, with PostgreSQL as its only need."""
