@@ -1,0 +1,292 @@
+"""`bin/run`: everything of the control plane on this computer, until Ctrl-C.
+
+1. Hold the data folder, and end what a killed supervisor left behind.
+2. Start PostgreSQL and Redis where DATABASE_URL and REDIS_URL are not set.
+3. Prepare the database and the demo.
+4. Run web, worker and clock; start again what ends, with back-off; say the address once the web process answers.
+5. On SIGINT, SIGTERM or SIGHUP stop clock, worker and web in this order, then the demo's instances, then Redis and
+   PostgreSQL. Every wait is bounded; a second Ctrl-C shortens them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import Popen
+from threading import Event
+from typing import Any
+
+from .errors import StackError
+from .files import last_lines, read_json, write_private_json
+from .lock import hold
+from .people import PEOPLE_FILE, ensure_passwords
+from .processes import end, everybody, free_port, look, spawn, stop
+from .stack import Stack, open_data_folder
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLE = ROOT / "controlplane" / "samples" / "pitchey.toml"
+
+WATCH_SECONDS = 0.2
+ANSWER_SECONDS = 90.0
+FIRST_DELAY_SECONDS = 0.5
+LONGEST_DELAY_SECONDS = 30.0
+STEADY_SECONDS = 60.0
+LOG_BYTES = 20_000_000
+
+
+@dataclass
+class Program:
+    """A process that should always run: how it is started, and how long it may take to stop."""
+
+    name: str
+    command: list[str]
+    stop_seconds: float
+    env: dict[str, str] = field(default_factory=dict)
+    process: Popen[bytes] | None = None
+    started: float = 0.0
+    due: float = 0.0
+    delay: float = FIRST_DELAY_SECONDS
+
+
+def programs(port: int, workers: int) -> list[Program]:
+    """In the order in which they stop: who begins work first, who shows it last."""
+    python = sys.executable
+    celery = ["celery", "-A", "controlplane.celery", "worker", "-P", "prefork", "-c", str(workers), "--loglevel=INFO"]
+    uvicorn = ["uvicorn", "controlplane.asgi:application", "--host", "127.0.0.1", "--port", str(port)]
+    return [
+        Program("clock", [python, "-P", str(ROOT / "manage.py"), "clock"], stop_seconds=5),
+        Program("worker", [python, "-P", "-m", *celery, "--without-gossip", "--without-mingle"], stop_seconds=12),
+        Program(
+            "web",
+            [python, "-P", "-m", *uvicorn, "--timeout-graceful-shutdown", "5", "--no-access-log", "--no-server-header"],
+            stop_seconds=8,
+            env={"DATABASE_POOL_SIZE": "10"},
+        ),
+    ]
+
+
+class Supervisor:
+    """Runs the programs of one data folder, whose lock the caller holds."""
+
+    def __init__(self, stack: Stack, port: int, workers: int) -> None:
+        self.stack = stack
+        self.data = stack.data
+        self.port = port
+        self.address = f"http://127.0.0.1:{port}"
+        self.programs = programs(port, workers)
+        self.stopping = Event()
+        self.hurry = Event()
+        self.since = time.strftime("%Y-%m-%d %H:%M:%S %Z")
+
+    def on_signal(self, number: int, frame: object) -> None:
+        (self.hurry if self.stopping.is_set() else self.stopping).set()
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        # Plain HTTP is right on loopback only; a real installation has TLS in front (settings: HTTPS).
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        return {"HTTPS": "false"} | os.environ | self.stack.env | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+
+    def record(self) -> None:
+        """Write down what runs: for bin/manage, and for the next start should this one be killed."""
+        running = {
+            program.name: {"pid": process.pid, "started": process.started}
+            for program in self.programs
+            if program.process is not None and (process := look(program.process.pid)) is not None
+        }
+        write_private_json(
+            self.data / "stack.json",
+            {
+                "pid": os.getpid(),
+                "since": self.since,
+                "url": self.address,
+                "port": self.port,
+                "env": {"HTTPS": self.env["HTTPS"]} | self.stack.env,
+                "running": running,
+            },
+        )
+
+    # --- Before --------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Bring database, configuration and demo up to date; each is quick when there is nothing to do."""
+        ensure_passwords(self.data)
+        for arguments in (["migrate", "--no-input"], ["apply", str(SAMPLE), "--yes"], ["demo"]):
+            if self.stopping.is_set():
+                return
+            if self.manage(*arguments) != 0 and not self.stopping.is_set():
+                log = self.data / "logs" / "setup.log"
+                raise StackError(
+                    f"`manage.py {' '.join(arguments)}` failed. Its last words (all of them in {log}):\n"
+                    + last_lines(log, 20)
+                )
+
+    def manage(self, *arguments: str, seconds: float = 600.0) -> int:
+        """Run one command of manage.py to its end; a signal to stop ends it early. Returns its exit status."""
+        command = [sys.executable, "-P", str(ROOT / "manage.py"), *arguments]
+        process = spawn(command, log=self.data / "logs" / "setup.log", env=self.env, cwd=ROOT)
+        deadline = time.monotonic() + seconds
+        interrupt = self.hurry if self.stopping.is_set() else self.stopping
+        while process.poll() is None and time.monotonic() < deadline and not interrupt.wait(0.02):
+            pass
+        stop(process, signal.SIGTERM, 5)
+        return process.returncode
+
+    # --- Meanwhile -----------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """Start what does not run, until a signal arrives."""
+        answered, deadline = False, time.monotonic() + ANSWER_SECONDS
+        while not self.stopping.is_set():
+            self.watch_servers()
+            for program in self.programs:
+                self.watch_program(program)
+            if not answered and time.monotonic() > deadline:
+                raise StackError(
+                    f"The web process does not answer at {self.address}/healthz. Its last words:\n"
+                    + last_lines(self.data / "logs" / "web.log", 20)
+                )
+            if not answered and answers(self.port):
+                answered = True
+                self.welcome()
+            self.stopping.wait(WATCH_SECONDS if answered else 0.05)
+
+    def watch_servers(self) -> None:
+        for name, server in (("postgres", self.stack.postgres), ("redis", self.stack.redis)):
+            if server is not None and server.ended():
+                say(name, "ended unexpectedly; starting it again")
+                server.start()
+
+    def watch_program(self, program: Program) -> None:
+        now = time.monotonic()
+        if program.process is not None:
+            status = program.process.poll()
+            if status is None:
+                return
+            stop(program.process, signal.SIGKILL, 0)  # what its children left
+            program.process = None
+            if now - program.started > STEADY_SECONDS:
+                program.delay = FIRST_DELAY_SECONDS
+            program.due = now + program.delay
+            how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+            log = self.data / "logs" / f"{program.name}.log"
+            say(program.name, f"{how}; starting it again in {program.delay:g} s (log: {log})")
+            program.delay = min(program.delay * 2, LONGEST_DELAY_SECONDS)
+        if now >= program.due:
+            log = self.data / "logs" / f"{program.name}.log"
+            program.process = spawn(program.command, log=log, env={**self.env, **program.env}, cwd=ROOT)
+            program.started = now
+            self.record()
+
+    def welcome(self) -> None:
+        print(f"\n  Control plane   {self.address}\n")
+        for name, password in read_json(self.data / PEOPLE_FILE).items():
+            print(f"  {name:<14}  {password}")
+        print(f"\n  Logs are in {self.data / 'logs'}. Ctrl-C stops everything.\n", flush=True)
+
+    # --- After ---------------------------------------------------------------------------------
+
+    def shut_down(self) -> None:
+        """The ordered stop. Redis and PostgreSQL are stopped by the stack, after this."""
+        self.stopping.set()
+        for program in self.programs:
+            if program.process is not None:
+                say(program.name, "stopping")
+                stop(program.process, signal.SIGTERM, program.stop_seconds, self.hurry)
+                program.process = None
+        if self.stack.env and self.manage("demo", "--stop", seconds=20) != 0:
+            say("demo", f"its instances may still run; see {self.data / 'logs' / 'setup.log'}")
+        (self.data / "stack.json").unlink(missing_ok=True)
+
+
+def say(who: str, what: str) -> None:
+    print(f"[{who}] {what}", flush=True)
+
+
+def answers(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def end_leftovers(data: Path) -> None:
+    """End the programs of a supervisor that was killed, with all their children.
+
+    A session number stays taken while a member lives, so members that are younger than the recorded leader are its.
+    """
+    running: dict[str, Any] = read_json(data / "stack.json").get("running", {})
+    for name, leader in running.items():
+        pids = [
+            process.pid
+            for process in everybody()
+            if process.session == leader["pid"] and process.started >= leader["started"]
+        ]
+        if pids:
+            say(name, "is still there from a start that was killed; ending it")
+            end(pids, signal.SIGTERM, 8)
+    (data / "stack.json").unlink(missing_ok=True)
+
+
+def rotate_logs(folder: Path) -> None:
+    for log in folder.glob("*.log"):
+        if log.stat().st_size > LOG_BYTES:
+            log.replace(log.with_name(f"{log.name}.1"))
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="bin/run", description="Run the control plane on this computer: web, worker, clock, PostgreSQL and Redis."
+    )
+    parser.add_argument("--port", type=int, default=8000, help="where the pages are, on 127.0.0.1 (default: 8000)")
+    parser.add_argument(
+        "--data", type=Path, default=ROOT / "var", help="the data folder (default: var in this checkout)"
+    )
+    parser.add_argument("--workers", type=int, default=4, help="how many operations may run at once (default: 4)")
+    return parser.parse_args(arguments)
+
+
+def run(port: int, data: Path, workers: int) -> None:
+    data = open_data_folder(data)
+    with ExitStack() as cleanup:
+        cleanup.enter_context(hold(data, f"bin/run on http://127.0.0.1:{port}"))
+        end_leftovers(data)
+        if free_port(port) != port:
+            raise StackError(
+                f"Port {port} is in use by another program. Choose another: bin/run --port {port + 1 if port else 8001}"
+            )
+        rotate_logs(data / "logs")
+        supervisor = Supervisor(Stack(data), port, workers)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, supervisor.on_signal)
+        cleanup.enter_context(supervisor.stack)
+        cleanup.callback(supervisor.shut_down)
+        supervisor.prepare()
+        supervisor.watch()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 after an ordered stop, 1 with a reason in words."""
+    options = parse(arguments)
+    try:
+        run(options.port, options.data, options.workers)
+    except StackError as error:
+        print(f"bin/run: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
