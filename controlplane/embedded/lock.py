@@ -42,21 +42,6 @@ def hold(data: Path, purpose: str) -> Iterator[None]:
         os.close(lock)
 
 
-def is_held(data: Path) -> bool:
-    """Whether a process holds `data` now."""
-    try:
-        lock = os.open(data / "lock", os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
-    return False
-
-
 def describe(data: Path) -> str:
     holder = read_json(data / "holder.json")
     if not holder:
