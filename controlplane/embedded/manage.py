@@ -16,9 +16,8 @@ from pathlib import Path
 from .errors import StackError
 from .files import read_json
 from .lock import HeldError, hold
+from .place import CHECKOUT
 from .stack import Stack, open_data_folder
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def split(arguments: list[str]) -> tuple[Path, list[str]]:
@@ -27,12 +26,12 @@ def split(arguments: list[str]) -> tuple[Path, list[str]]:
         return Path(arguments[1]), arguments[2:]
     if arguments and arguments[0].startswith("--data="):
         return Path(arguments[0].partition("=")[2]), arguments[1:]
-    return ROOT / "var", arguments
+    return CHECKOUT / "var", arguments
 
 
 def call(command: list[str], env: Mapping[str, str]) -> int:
     """Run manage.py to its end. Ctrl-C reaches it from the terminal; SIGTERM is handed on."""
-    process = subprocess.Popen([sys.executable, "-P", str(ROOT / "manage.py"), *command], env={**os.environ, **env})
+    process = subprocess.Popen([sys.executable, "-P", str(CHECKOUT / "manage.py"), *command], env={**os.environ, **env})
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
     return process.wait()

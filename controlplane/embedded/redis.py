@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from .errors import StackError
 from .files import last_lines
@@ -68,7 +70,8 @@ class Redis:
         return self.process is None or self.process.poll() is not None
 
     def answers(self) -> bool:
-        with redis.Redis.from_url(self.url, socket_connect_timeout=2, socket_timeout=2) as client:
+        once = Retry(NoBackoff(), retries=0)
+        with redis.Redis.from_url(self.url, socket_connect_timeout=2, socket_timeout=2, retry=once) as client:
             try:
                 return bool(client.ping())
             except redis.RedisError:

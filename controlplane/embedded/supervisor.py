@@ -28,11 +28,11 @@ from .errors import StackError
 from .files import last_lines, read_json, write_private_json
 from .lock import hold
 from .people import PEOPLE_FILE, ensure_passwords
+from .place import CHECKOUT
 from .processes import end, everybody, free_port, look, spawn, stop
 from .stack import Stack, open_data_folder
 
-ROOT = Path(__file__).resolve().parents[2]
-SAMPLE = ROOT / "controlplane" / "samples" / "pitchey.toml"
+SAMPLE = CHECKOUT / "controlplane" / "samples" / "pitchey.toml"
 
 WATCH_SECONDS = 0.2
 ANSWER_SECONDS = 90.0
@@ -62,7 +62,7 @@ def programs(port: int, workers: int) -> list[Program]:
     celery = ["celery", "-A", "controlplane.celery", "worker", "-P", "prefork", "-c", str(workers), "--loglevel=INFO"]
     uvicorn = ["uvicorn", "controlplane.asgi:application", "--host", "127.0.0.1", "--port", str(port)]
     return [
-        Program("clock", [python, "-P", str(ROOT / "manage.py"), "clock"], stop_seconds=5),
+        Program("clock", [python, "-P", str(CHECKOUT / "manage.py"), "clock"], stop_seconds=5),
         Program("worker", [python, "-P", "-m", *celery, "--without-gossip", "--without-mingle"], stop_seconds=12),
         Program(
             "web",
@@ -92,7 +92,7 @@ class Supervisor:
     @property
     def env(self) -> Mapping[str, str]:
         # Plain HTTP is right on loopback only; a real installation has TLS in front (settings: HTTPS).
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
         return {"HTTPS": "false"} | os.environ | self.stack.env | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
     def record(self) -> None:
@@ -131,8 +131,8 @@ class Supervisor:
 
     def manage(self, *arguments: str, seconds: float = 600.0) -> int:
         """Run one command of manage.py to its end; a signal to stop ends it early. Returns its exit status."""
-        command = [sys.executable, "-P", str(ROOT / "manage.py"), *arguments]
-        process = spawn(command, log=self.data / "logs" / "setup.log", env=self.env, cwd=ROOT)
+        command = [sys.executable, "-P", str(CHECKOUT / "manage.py"), *arguments]
+        process = spawn(command, log=self.data / "logs" / "setup.log", env=self.env, cwd=CHECKOUT)
         deadline = time.monotonic() + seconds
         interrupt = self.hurry if self.stopping.is_set() else self.stopping
         while process.poll() is None and time.monotonic() < deadline and not interrupt.wait(0.02):
@@ -182,7 +182,7 @@ class Supervisor:
             program.delay = min(program.delay * 2, LONGEST_DELAY_SECONDS)
         if now >= program.due:
             log = self.data / "logs" / f"{program.name}.log"
-            program.process = spawn(program.command, log=log, env={**self.env, **program.env}, cwd=ROOT)
+            program.process = spawn(program.command, log=log, env={**self.env, **program.env}, cwd=CHECKOUT)
             program.started = now
             self.record()
 
@@ -252,7 +252,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--port", type=int, default=8000, help="where the pages are, on 127.0.0.1 (default: 8000)")
     parser.add_argument(
-        "--data", type=Path, default=ROOT / "var", help="the data folder (default: var in this checkout)"
+        "--data", type=Path, default=CHECKOUT / "var", help="the data folder (default: var in this checkout)"
     )
     parser.add_argument("--workers", type=int, default=4, help="how many operations may run at once (default: 4)")
     return parser.parse_args(arguments)

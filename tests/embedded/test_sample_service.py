@@ -27,8 +27,11 @@ class Service:
         self.folder = folder
         self.port = port
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", sample_service.__file__, "--state-dir", str(folder), "--name", "production-1"]
-            + ["--port", str(port), "--version", "1.5.0", "--digest", "sha256:ab", *arguments],
+            [
+                *(sys.executable, "-I", "-S", sample_service.__file__, "--state-dir", str(folder)),
+                *("--name", "production-1", "--port", str(port), "--version", "1.5.0", "--digest", "sha256:ab"),
+                *arguments,
+            ],
             stdout=subprocess.DEVNULL,
         )
 
