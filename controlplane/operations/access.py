@@ -1,0 +1,27 @@
+"""Who may see and touch an operation: loaders that return it or raise."""
+
+from django.db.models import QuerySet
+from django.shortcuts import get_object_or_404
+
+from controlplane.accounts.access import Actor, require
+from controlplane.accounts.models import Role
+from controlplane.operations.models import Operation
+
+
+def visible_operations(actor: Actor, role: Role = Role.VIEWER) -> QuerySet[Operation]:
+    """The operations of which this person has the role in every scope."""
+    scopes = actor.scopes(role)
+    if scopes is None:
+        return Operation.objects.all()
+    return Operation.objects.filter(scopes__contained_by=scopes)
+
+
+def load_operation(actor: Actor, pk: int, role: Role = Role.VIEWER) -> Operation:
+    """The operation, for somebody with the role in all its scopes.
+
+    Raises Http404 when there is none or this person sees none of its scopes, and PermissionDenied, in words
+    that say who can, when only the role is missing.
+    """
+    operation = get_object_or_404(Operation, pk=pk)
+    require(actor, role, operation.scopes, str(operation))
+    return operation

@@ -1,0 +1,16 @@
+from django.urls import path
+
+from controlplane.operations import views
+
+urlpatterns = [
+    path("approvals", views.approvals, name="approvals"),
+    path("operations/<int:pk>", views.operation, name="operation"),
+    path("operations/<int:pk>/status", views.status, name="operation-status"),
+    path("operations/<int:pk>/actions", views.actions, name="operation-actions"),
+    path("operations/<int:pk>/approve", views.approve, name="operation-approve"),
+    path("operations/<int:pk>/reject", views.reject, name="operation-reject"),
+    path("operations/<int:pk>/cancel", views.cancel, name="operation-cancel"),
+    path("operations/<int:pk>/resolve", views.resolve, name="operation-resolve"),
+    path("operations/<int:pk>/log", views.log, name="operation-log"),
+    path("operations/<int:pk>/log.txt", views.log_download, name="operation-log-download"),
+]
