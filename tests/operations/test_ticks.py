@@ -1,0 +1,60 @@
+"""The clock rings again for what nobody heard, ends what nobody approved, and starts what is due."""
+
+from datetime import timedelta
+
+import pytest
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from controlplane.accounts.access import Actor
+from controlplane.accounts.models import Person
+from controlplane.operations import ticks, transitions
+from controlplane.operations.claims import claim
+from controlplane.operations.models import Operation
+from controlplane.operations.states import State
+from tests.operations.conftest import Ask
+from tests.operations.test_claims import lose_the_worker
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def quiet(operation: Operation) -> None:
+    """Nobody has rung for a while."""
+    Operation.objects.filter(pk=operation.pk).update(rung_at=Now() - timedelta(seconds=9))
+
+
+def test_a_lost_ring_is_rung_again(ask: Ask) -> None:
+    quiet(ask())
+    assert ticks.hand_on() == 1
+    assert ticks.hand_on() == 0
+
+
+def test_a_lost_worker_is_noticed_and_a_living_one_left_alone(ask: Ask) -> None:
+    lost, living = ask(scopes=("a",)), ask(scopes=("b",))
+    for operation in (lost, living):
+        claim(operation.pk, "w1")
+        quiet(operation)
+    lose_the_worker(lost)
+    assert ticks.hand_on() == 1
+    lost.refresh_from_db()
+    assert lost.rung_at and lost.rung_at > timezone.now() - timedelta(seconds=5)
+
+
+def test_approvals_have_a_deadline(ask: Ask) -> None:
+    late, fresh = ask(approvals=1), ask(approvals=1)
+    Operation.objects.filter(pk=late.pk).update(approval_deadline=Now() - timedelta(seconds=1))
+    assert ticks.expire_approvals() == 1
+    late.refresh_from_db()
+    fresh.refresh_from_db()
+    assert (late.state, fresh.state) == (State.EXPIRED, State.AWAITING_APPROVAL)
+
+
+def test_a_planned_start_waits_for_its_time(ask: Ask, bob: Person) -> None:
+    operation = ask(approvals=1, scheduled_for=timezone.now() + timedelta(hours=1))
+    operation = transitions.approve(operation.pk, Actor(bob), operation.plan_digest)
+    assert operation.state == State.SCHEDULED
+    assert ticks.start_scheduled() == 0
+    Operation.objects.filter(pk=operation.pk).update(scheduled_for=Now())
+    assert ticks.start_scheduled() == 1
+    operation.refresh_from_db()
+    assert operation.state == State.QUEUED
