@@ -1,0 +1,43 @@
+"""`bin/bench NAME --json`: figures as ratios against a baseline measured in the same run. See docs/figures.md."""
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import django
+
+from controlplane.embedded.stack import Stack
+
+NAMES = ("engine", "history", "live", "log")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__)
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("--json", action="store_true", help="one line of JSON instead of a list")
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="controlplane-bench-"))
+    folder.chmod(0o711)
+    for name in ("DATABASE_URL", "REDIS_URL"):
+        os.environ.pop(name, None)  # never anybody's real servers
+    # Durable servers, as in a real installation: a figure without fsync would be a lie.
+    with Stack(folder) as stack:
+        settings = {"DJANGO_SETTINGS_MODULE": "controlplane.settings", "HTTPS": "false", "LOG_LEVEL": "WARNING"}
+        os.environ.update(stack.env, **settings)
+        django.setup()
+        django.core.management.call_command("migrate", verbosity=0)
+        figures = importlib.import_module(f"tests.benchmarks.{arguments.name}").run()
+    if arguments.json:
+        print(json.dumps({"bench": arguments.name, "figures": figures}))
+    else:
+        for name, value in figures.items():
+            print(f"{name:24} {value}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
