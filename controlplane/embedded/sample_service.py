@@ -149,7 +149,7 @@ def respond(connection: socket.socket, instance: Instance) -> None:
 
 def accept_all(listener: socket.socket, instance: Instance) -> list[threading.Thread]:
     """Start a thread for each connection that waits to be accepted."""
-    threads = []
+    threads: list[threading.Thread] = []
     while True:
         try:
             connection, _ = listener.accept()

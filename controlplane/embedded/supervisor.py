@@ -118,7 +118,7 @@ class Supervisor:
 
     def prepare(self) -> None:
         """Bring database, configuration and demo up to date; each is quick when there is nothing to do."""
-        ensure_passwords(self.data)
+        ensure_passwords(self.data, SAMPLE)
         for arguments in (["migrate", "--no-input"], ["apply", str(SAMPLE), "--yes"], ["demo"]):
             if self.stopping.is_set():
                 return

