@@ -3,8 +3,9 @@
 (() => {
   const { body } = document;
   const word = document.getElementById("live");
-  const FIRST = 500, LONGEST = 10_000, GIVE_UP = 5, POLL = 5_000;
-  let cursor = body.dataset.cursor || "", source = null, failures = 0, retry = 0, polling = 0, ended = false;
+  const FIRST = 500, LONGEST = 10_000, SETTLED = 2_000, GIVE_UP = 5, POLL = 5_000;
+  let stream = body.dataset.stream, cursor = body.dataset.cursor || "", source = null, ended = false, missed = false;
+  let failures = 0, retry = 0, settled = 0, polling = 0;
 
   const trigger = (name) => window.htmx?.trigger(body, name);
 
@@ -14,16 +15,19 @@
 
   function open() {
     clearTimeout(retry);
-    const url = new URL(body.dataset.stream, location.href);
+    const url = new URL(stream, location.href);
     if (cursor) url.searchParams.set("after", cursor);
     source = new EventSource(url);
     source.onopen = () => {
-      failures = 0;
       stopPolling();
       say("ok", "live");
+      if (missed) tellAll();
+      missed = false;
+      settled = setTimeout(() => { failures = 0; }, SETTLED);
     };
     source.onerror = () => {
       close();
+      missed = true;
       failures += 1;
       if (failures >= GIVE_UP) startPolling();
       else say("wait", "reconnecting");
@@ -39,13 +43,14 @@
   }
 
   function close() {
+    clearTimeout(settled);
     source?.close();
     source = null;
   }
 
   /* Without a stream: the page is asked for again, and its live parts are taken from the answer. */
   async function poll() {
-    trigger("news");
+    tellAll();
     document.getElementById("log")?.dispatchEvent(new Event("poll"));
     if (!document.querySelector("[data-live][id]")) return;
     try {
@@ -81,6 +86,14 @@
     topics.clear();
   }
 
+  /* News has no cursor: after a gap anything may have changed, so every part that listens asks again. */
+  function tellAll() {
+    for (const element of document.querySelectorAll("[hx-trigger*='news-']")) {
+      for (const [, topic] of element.getAttribute("hx-trigger").matchAll(/news-(\w+)/g)) topics.add(topic);
+    }
+    tell();
+  }
+
   let lines = [];
   function flush() {
     const html = lines.join("");
@@ -96,15 +109,19 @@
       const template = document.createElement("template");
       template.innerHTML = html;
       window.morphById([...template.content.children]);
+      trigger("status");
     },
     news(words) {
       for (const topic of words.split(/\s+/).filter(Boolean)) topics.add(topic);
       telling ||= setTimeout(tell, 300);
     },
     end() {
-      ended = true;
       close();
-      say("idle", "ended");
+      ended = stream === body.dataset.news;
+      if (ended) return say("idle", "ended");
+      stream = body.dataset.news;
+      cursor = "";
+      open();
     },
   };
 
@@ -115,10 +132,11 @@
     leave(responseURL);
   });
 
-  if (!body.dataset.stream) return;
+  if (!stream) return;
   document.addEventListener("visibilitychange", () => {
     if (ended) return;
     close();
+    missed = true;
     clearTimeout(retry);
     stopPolling();
     if (!document.hidden) open();

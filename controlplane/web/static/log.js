@@ -3,7 +3,7 @@
 (() => {
   const list = document.getElementById("log");
   if (!list) return;
-  const KEEP = 5000;
+  const KEEP = 5000, TAIL = 500;
   const pane = list.parentElement, url = pane.dataset.logUrl;
   const follow = document.querySelector("[data-log-follow]"), jump = document.querySelector("[data-log-new]");
   const found = document.querySelector("[data-log-found]"), count = document.getElementById("log-count");
@@ -83,7 +83,7 @@
 
   async function toEnd() {
     if (!atEnd) {
-      const html = await ask("tail", KEEP);
+      const html = await ask("tail", TAIL);
       if (html === null) return;
       list.innerHTML = html;
       atEnd = above = true;

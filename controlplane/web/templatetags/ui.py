@@ -151,4 +151,4 @@ def current(context: template.Context, name: str) -> SafeString | str:
     request = context.get("request")
     address = reverse(name)
     here = request is not None and (request.path == address or (address != "/" and request.path.startswith(address)))
-    return mark_safe(' aria-current="page"') if here else ""  # noqa: S308 (a constant)
+    return mark_safe(' aria-current="page"') if here else ""

@@ -1,0 +1,35 @@
+"""The reader's colours are there in the first byte, without JavaScript."""
+
+import pytest
+from django.test import Client
+
+from tests.web.conftest import render_page
+
+pytestmark = pytest.mark.usefixtures("shell_urls")
+
+
+@pytest.mark.parametrize("choice", ["auto", "light", "dark"])
+def test_a_choice_is_kept_and_leads_back(client: Client, choice: str) -> None:
+    answer = client.post("/theme", {"theme": choice, "next": "/deployments?q=a"})
+    assert (answer.status_code, answer["Location"]) == (302, "/deployments?q=a")
+    assert answer.cookies["theme"].value == choice
+
+
+@pytest.mark.parametrize("back", ["https://evil.example/", "//evil.example", "javascript:alert(1)", ""])
+def test_it_leads_nowhere_else(client: Client, back: str) -> None:
+    assert client.post("/theme", {"theme": "dark", "next": back})["Location"] == "/"
+
+
+def test_no_other_theme(client: Client) -> None:
+    assert client.post("/theme", {"theme": "hotdog"}).status_code == 400
+
+
+def test_only_a_post_changes_it(client: Client) -> None:
+    assert client.get("/theme").status_code == 405
+
+
+@pytest.mark.parametrize(("cookie", "attribute"), [("dark", True), ("auto", False), ('"><script>', False), ("", False)])
+def test_the_page_carries_it(cookie: str, attribute: bool) -> None:
+    html = render_page("", cookies={"theme": cookie})
+    assert ('<html lang="en" data-bs-theme="dark">' in html) is attribute
+    assert "<script>" not in html

@@ -1,0 +1,17 @@
+"""The addresses that the shell links to, each an empty page: the shell is tested without the pages."""
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import include, path
+
+
+def empty(_request: HttpRequest) -> HttpResponse:
+    return HttpResponse()
+
+
+NAMES = ("approvals", "deployments", "releases", "audit", "people", "tokens", "login", "logout", "nav-counts")
+
+urlpatterns = [
+    path("", empty, name="board"),
+    *(path(name, empty, name=name) for name in NAMES),
+    path("", include("controlplane.web.urls")),
+]
