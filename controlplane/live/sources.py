@@ -12,7 +12,8 @@ class Row:
     """One message as viewers get it, rendered for browsers (`html`) and for programs (`json`, on one line).
 
     seq: its number, which is the cursor after it; 0 for a message that is not part of the sequence.
-    event: "line", "status" or "end". After "end" the streams of that key are closed.
+    event: "line" for more of the same; "status" for what replaces the one before; "end" when nothing will follow,
+    after which the streams of that key are closed.
     """
 
     seq: int
@@ -37,7 +38,10 @@ class Source(Protocol):
         """The number of the newest row, 0 if there is none."""
 
     def read(self, key: str, after: int, limit: int) -> list[Row]:
-        """The first `limit` rows with a number above `after`, in order."""
+        """The first `limit` rows with a number above `after`, in order.
+
+        After a row that is not a "line" the extras are asked for at once, after lines at most once a second.
+        """
 
     def extras(self, key: str) -> list[Row]:
         """What is not a sequence, as it is now, each with seq 0: the status, and "end" if nothing will follow.

@@ -1,0 +1,158 @@
+"""The ASGI application in front of Django's: it answers /live/… and passes everything else on.
+
+A stream stays open for hours. In Django it would hold a thread and a database connection for as long; here it is one
+small task (docs/live.md has the figures).
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import PermissionDenied
+from django.db import DatabaseError
+from django.http import Http404
+
+from controlplane.live.hub import Authenticate, Hub, NotSignedIn
+from controlplane.live.requests import Refusal, StreamRequest, is_live
+from controlplane.live.sources import WORDS
+from controlplane.live.sse import RETRY, encode, news
+from controlplane.live.topics import Topic
+from controlplane.live.viewers import Closing, Receive, Send, Viewer, body_message
+
+Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+_COMMON_HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+_STREAM_START = {
+    "type": "http.response.start",
+    "status": HTTPStatus.OK,
+    "headers": [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no"), *_COMMON_HEADERS],
+}
+
+
+class LiveApp:
+    """GET /live/<prefix>/<key>?after=N&as=html|json and GET /live/news, as server-sent events.
+
+    `authenticate` is given the scope of a request, in a thread, and returns who it comes from, or None.
+    """
+
+    def __init__(self, django_application: Application, *, authenticate: Authenticate) -> None:
+        self._django = django_application
+        self._authenticate = authenticate
+        self._hub: Hub | None = None
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live_and_stop(receive, send)
+        elif scope["type"] == "http" and is_live(scope["path"]):
+            self._hub = self._hub or Hub(settings.REDIS_URL, self._authenticate)
+            try:
+                await _serve(self._hub, scope, receive, send)
+            except Refusal as refusal:
+                await _refuse(refusal, send)
+        else:
+            await self._django(scope, receive, send)
+
+    async def _live_and_stop(self, receive: Receive, send: Send) -> None:
+        message = {"type": ""}
+        while message["type"] != "lifespan.shutdown":
+            message = await receive()
+            if message["type"] == "lifespan.shutdown" and self._hub is not None:
+                await self._hub.stop()
+            await send({"type": f"{message['type']}.complete"})
+
+
+async def _serve(hub: Hub, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    """Answer one request. Raises Refusal as long as nothing has been sent."""
+    request = StreamRequest.of(scope)
+    try:
+        await hub.admit(scope, request.source, request.key)
+        if scope["method"] == "HEAD":
+            await send(_STREAM_START)
+            await send({"type": "http.response.body"})
+            return
+        viewer = Viewer(scope, request.form, send, asyncio.get_running_loop().time())
+        topic = await hub.join(request.source, request.key, viewer)
+    except NotSignedIn:
+        raise Refusal(HTTPStatus.UNAUTHORIZED, "Sign in, or send a valid API token.") from None
+    except PermissionDenied as denied:
+        raise Refusal(HTTPStatus.FORBIDDEN, str(denied) or "You may not see this.") from None
+    except Http404:
+        raise Refusal(HTTPStatus.NOT_FOUND, "There is no such thing, or you may not see it.") from None
+    except DatabaseError:
+        words = "The database cannot be reached. Try again in a moment."
+        raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, words, (b"retry-after", b"2")) from None
+    try:
+        await _stream(topic, viewer, receive, request)
+    finally:
+        hub.leave(topic, viewer)
+
+
+async def _stream(topic: Topic, viewer: Viewer, receive: Receive, request: StreamRequest) -> None:
+    watch = asyncio.create_task(_until_gone(receive))
+    watch.add_done_callback(lambda _: viewer.close(Closing.GONE))
+    try:
+        await viewer.send(_STREAM_START)
+        await _catch_up(topic, viewer, request)
+        await _follow(topic, viewer)
+        await viewer.send({"type": "http.response.body"})
+    except asyncio.CancelledError:
+        # Torn out of a write, or the server stops: either way nothing more can be written.
+        viewer.closing = viewer.closing or Closing.STOPPED
+    finally:
+        watch.cancel()
+
+
+async def _catch_up(topic: Topic, viewer: Viewer, request: StreamRequest) -> None:
+    """Bring the viewer from its cursor to the topic's, and let it take hold of the chain."""
+    told = topic.extras
+    status = [row for row in told if row.event != "end"]
+    # Who comes back may have missed news.
+    missed = news(WORDS) if request.again else b""
+    await viewer.send(body_message(RETRY + missed + encode(status, viewer.form)))
+    after = request.after
+    while viewer.closing is None and after != topic.cursor:
+        if after < topic.cursor:
+            page = await topic.page(after, viewer.form)
+            after = page.last
+            if page.bodies[viewer.form]:
+                await viewer.send(body_message(page.bodies[viewer.form]))
+        else:
+            after = min(after, await topic.last())
+            if after > topic.cursor:
+                topic.ring()
+                await viewer.wait()
+    # From here on no await before the chunk is taken, or something would pass by.
+    viewer.chunk = topic.tail
+    if topic.ended or topic.extras != told:
+        await viewer.send(body_message(encode(topic.extras, viewer.form)))
+    if topic.ended:
+        viewer.close(Closing.ENDED)
+
+
+async def _follow(topic: Topic, viewer: Viewer) -> None:
+    """Send each chunk as it comes."""
+    while viewer.closing is None:
+        assert viewer.chunk is not None
+        chunk = viewer.chunk.following
+        if chunk is None:
+            await viewer.wait()
+            continue
+        viewer.chunk = chunk
+        await viewer.send(chunk.messages[viewer.form])
+        if chunk.ended:
+            viewer.close(Closing.ENDED)
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _refuse(refusal: Refusal, send: Send) -> None:
+    problem = {"title": refusal.status.phrase, "status": refusal.status, "detail": str(refusal)}
+    headers = [(b"content-type", b"application/problem+json"), *_COMMON_HEADERS, *refusal.headers]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(problem).encode()})
