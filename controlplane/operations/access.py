@@ -25,3 +25,9 @@ def load_operation(actor: Actor, pk: int, role: Role = Role.VIEWER) -> Operation
     operation = get_object_or_404(Operation, pk=pk)
     require(actor, role, operation.scopes, str(operation))
     return operation
+
+
+def roles_from(role: Role) -> list[Role]:
+    """The role and those that include it."""
+    roles = list(Role)
+    return roles[roles.index(role) :]

@@ -19,8 +19,8 @@ from controlplane.operations.forms import AnswerForm, LogQuery
 from controlplane.operations.inbox import inbox
 from controlplane.operations.lines import as_html, lines_of
 from controlplane.operations.models import Operation
+from controlplane.operations.planned import Planned
 from controlplane.operations.presentation import Status
-from controlplane.operations.registry import kind_of
 from controlplane.operations.states import BEFORE_START, Answer, State
 
 LAST_LINES = 500
@@ -43,10 +43,9 @@ def operation(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _page(request: HttpRequest, operation: Operation, problem: str = "", status: int = 200) -> HttpResponse:
-    kind = kind_of(operation)
     context = _actions(actor_of(request), operation) | {
         "lines": as_html(lines_of(operation.pk, limit=LAST_LINES, newest=True)),
-        "kind": kind,
+        "planned": Planned(operation.plan),
         "problem": problem,
         "said": request.POST,
     }
@@ -56,10 +55,12 @@ def _page(request: HttpRequest, operation: Operation, problem: str = "", status:
 def _actions(actor: Actor, operation: Operation) -> dict[str, object]:
     """What this person may do with it now, or why they may not."""
     waits = operation.state == State.AWAITING_APPROVAL
+    have = len(signatures.valid_approvals(operation)) if waits else 0
     return {
         "operation": operation,
         "status": Status(operation),
         "why_not": signatures.why_not(operation, actor) if waits else "",
+        "missing": operation.approvals_required - have,
         "may_operate": actor.may(Role.OPERATOR, operation.scopes),
         "before_start": operation.state in BEFORE_START,
         "answers": Answer.choices,

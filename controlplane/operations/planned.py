@@ -1,0 +1,49 @@
+"""How a plan is shown before it runs and beside what ran: part by part, from what to what."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PlannedPart:
+    """Steps under one heading, and what they change."""
+
+    title: str
+    before: str
+    after: str
+    steps: list[str]
+
+
+class Planned:
+    """A plan's JSON, as templates read it."""
+
+    def __init__(self, plan: Mapping[str, Any]) -> None:
+        self._plan = plan
+        self.summary: str = plan["summary"]
+
+    @cached_property
+    def parts(self) -> list[PlannedPart]:
+        """The steps, in order."""
+        return self._grouped(self._plan["steps"])
+
+    @cached_property
+    def recovery(self) -> list[PlannedPart]:
+        """The steps that put back what a failed step changed."""
+        return self._grouped(self._plan["recovery"])
+
+    @property
+    def step_count(self) -> int:
+        """How many steps, without those that put back."""
+        return len(self._plan["steps"])
+
+    def _grouped(self, steps: Sequence[Mapping[str, Any]]) -> list[PlannedPart]:
+        changes = {change["what"]: change for change in self._plan["changes"]} if steps is self._plan["steps"] else {}
+        parts = []
+        for heading, members in groupby(steps, key=lambda step: str(step["group"])):
+            change = changes.get(heading, {})
+            titles = [str(step["title"]) for step in members]
+            parts.append(PlannedPart(heading, change.get("from", ""), change.get("to", ""), titles))
+        return parts

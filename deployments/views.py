@@ -1,0 +1,151 @@
+"""The pages of deployments and releases: the history, a release, and the way to ask for a deployment."""
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_http_methods
+
+from controlplane.accounts.access import Actor, actor_of, signed_in
+from controlplane.accounts.models import Role
+from controlplane.operations.answers import status_of
+from controlplane.operations.approvers import people_who_can
+from controlplane.operations.errors import OperationError, StepError
+from controlplane.operations.history import usual_seconds
+from controlplane.operations.keyset import page_of
+from controlplane.operations.planned import Planned
+from deployments.forms import DeploymentFilter, RequestForm
+from deployments.listing import load_release, visible_deployments, visible_releases, where_they_run
+from deployments.models import Deployment, Release
+from deployments.services import KIND, Draft, draft, request_deployment, rollback_release
+from environments.access import load_environment, visible_environments
+from environments.models import Environment, Placement, Service
+
+CHOICES = 20
+
+
+@signed_in
+@require_GET
+def deployments(request: HttpRequest) -> HttpResponse:
+    """The history: searched, filtered by its address, page by page."""
+    actor = actor_of(request)
+    filters = DeploymentFilter(request.GET)
+    page = page_of(visible_deployments(actor).filter(filters.condition()), *_keys(request))
+    context = {
+        "page": page,
+        "filters": filters,
+        "environments": visible_environments(actor),
+        "services": Service.objects.all(),
+    }
+    return render(request, "deployments/deployments.html", context)
+
+
+@signed_in
+@require_GET
+def releases(request: HttpRequest) -> HttpResponse:
+    """All releases, the newest first, and where each runs."""
+    actor = actor_of(request)
+    service = request.GET.get("service", "")
+    known = visible_releases(actor)
+    page = page_of(known.filter(service__slug=service) if service else known, *_keys(request))
+    places = where_they_run(actor, page.rows)
+    rows = [(release, places[release.pk]) for release in page.rows]
+    context = {"page": page, "rows": rows, "services": Service.objects.all(), "service": service}
+    return render(request, "deployments/releases.html", context)
+
+
+@signed_in
+@require_GET
+def release(request: HttpRequest, service: str, version: str) -> HttpResponse:
+    """One release: what it is, where it runs, where it went, where it may go."""
+    actor = actor_of(request)
+    found = load_release(actor, service, version)
+    homes = Environment.objects.filter(placements__service=found.service)
+    context = {
+        "release": found,
+        "places": where_they_run(actor, [found])[found.pk],
+        "history": visible_deployments(actor).filter(release=found).order_by("-pk")[:CHOICES],
+        "targets": [home for home in homes if actor.may(Role.OPERATOR, [home.slug])],
+    }
+    return render(request, "deployments/release.html", context)
+
+
+def _keys(request: HttpRequest) -> tuple[int, int]:
+    given = (request.GET.get(name, "") for name in ("before", "after"))
+    before, after = (int(text) if text.isdecimal() and len(text) <= 18 else 0 for text in given)
+    return before, after
+
+
+# --- Asking for a deployment ----------------------------------------------------------------------------
+
+
+@signed_in
+@require_http_methods(["GET", "POST"])
+def deploy(request: HttpRequest, slug: str) -> HttpResponse:
+    """Choose a release, read the plan, ask for it."""
+    actor = actor_of(request)
+    environment = load_environment(actor, slug, Role.OPERATOR)
+    placements = Placement.objects.filter(environment=environment).select_related("service")
+    offered = Release.objects.filter(service__in=placements.values("service")).select_related("service")
+    wanted = (request.POST or request.GET).get("release", "")
+    if wanted.isdecimal() and len(wanted) <= 18:
+        return _propose(request, actor, environment, get_object_or_404(offered, pk=wanted), Deployment.Kind.DEPLOY)
+    service = request.GET.get("service", "")
+    choices = offered.filter(service__slug=service) if service else offered
+    context = {"environment": environment, "placements": placements, "choices": choices.order_by("-pk")[:CHOICES]}
+    return render(request, "deployments/choose.html", context)
+
+
+@signed_in
+@require_http_methods(["GET", "POST"])
+def rollback(request: HttpRequest, slug: str, service: str) -> HttpResponse:
+    """Read the plan that goes back to what ran before, ask for it."""
+    actor = actor_of(request)
+    environment = load_environment(actor, slug, Role.OPERATOR)
+    places = Placement.objects.select_related("environment", "service")
+    placement = get_object_or_404(places, environment=environment, service__slug=service)
+    earlier = rollback_release(placement)
+    if earlier is None:
+        return render(request, "deployments/no_rollback.html", {"environment": environment, "placement": placement})
+    return _propose(request, actor, environment, earlier, Deployment.Kind.ROLLBACK)
+
+
+def _propose(
+    request: HttpRequest, actor: Actor, environment: Environment, release: Release, kind: str
+) -> HttpResponse:
+    """The plan, and the form that asks for it: 422 keeps what was typed, 409 shows the plan as it is now."""
+    form = RequestForm(request.POST or None, initial={"release": release}, environment=environment)
+    status, problem = 200 if request.method == "GET" else 422, ""
+    if form.is_valid():
+        said = {name: form.cleaned_data[name] for name in ("reason", "scheduled_for", "plan_digest")}
+        try:
+            return redirect(
+                request_deployment(actor, environment=environment, release=release, kind=kind, **said)
+            )
+        except OperationError as error:
+            status = status_of(error, actor, "deployment.request", f"{release}", [environment.slug])
+            problem = str(error)
+        except StepError as error:
+            status, problem = 409, str(error)
+    made, cannot = _drafted(environment, release, kind)
+    context = {"form": form, "problem": problem, "release": release, "environment": environment, "kind": kind}
+    return render(request, "deployments/request.html", context | _shown(actor, made, cannot), status=status)
+
+
+def _drafted(environment: Environment, release: Release, kind: str) -> tuple[Draft | None, str]:
+    try:
+        return draft(environment, release, kind), ""
+    except (StepError, OperationError) as error:
+        return None, str(error)
+
+
+def _shown(actor: Actor, made: Draft | None, cannot: str) -> dict[str, object]:
+    """What the page says of a draft, or why there is none."""
+    if made is None:
+        return {"cannot": cannot}
+    environment = made.environment
+    return {
+        "draft": made,
+        "planned": Planned(made.plan.as_json()),
+        "refused": [gate for gate in made.gates if gate.outcome == "failed"],
+        "usual": usual_seconds(KIND, [environment.slug]),
+        "approvers": people_who_can(Role.APPROVER, [environment.slug], besides=actor.person.pk),
+    }
