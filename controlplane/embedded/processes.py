@@ -125,6 +125,25 @@ def directory_of(pid: int) -> Path | None:
         return None
 
 
+def boot() -> str:
+    """Which start of the computer this is: process numbers and their ticks mean nothing after the next."""
+    try:
+        return (PROC / "sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def members_of_session(leader: int, started: int) -> list[int]:
+    """Who lives in the session that process `leader` began at `started`, even if the leader itself is gone.
+
+    The number of a session is not given to a new process while it has members.
+    """
+    now = look(leader)
+    if now is not None and now.started != started:
+        return []  # the session ended, and its number is somebody else's now
+    return [process.pid for process in everybody() if process.session == leader and process.started >= started]
+
+
 def kill_session(leader: int) -> None:
     """Kill whatever still lives in the session that `leader` began."""
     for process in everybody():

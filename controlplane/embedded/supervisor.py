@@ -16,20 +16,18 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import Popen
 from threading import Event
-from typing import Any
 
 from .errors import StackError
 from .files import last_lines, read_json, write_private_json
 from .lock import hold
 from .people import PEOPLE_FILE, ensure_passwords
 from .place import CHECKOUT
-from .processes import end, everybody, free_port, look, spawn, stop
+from .processes import boot, end, free_port, look, members_of_session, spawn, stop
 from .stack import Stack, open_data_folder
 
 SAMPLE = CHECKOUT / "controlplane" / "samples" / "pitchey.toml"
@@ -76,12 +74,12 @@ def programs(port: int, workers: int) -> list[Program]:
 class Supervisor:
     """Runs the programs of one data folder, whose lock the caller holds."""
 
-    def __init__(self, stack: Stack, port: int, workers: int) -> None:
+    def __init__(self, stack: Stack, port: int, programs: list[Program]) -> None:
         self.stack = stack
         self.data = stack.data
         self.port = port
         self.address = f"http://127.0.0.1:{port}"
-        self.programs = programs(port, workers)
+        self.programs = programs
         self.stopping = Event()
         self.hurry = Event()
         self.since = time.strftime("%Y-%m-%d %H:%M:%S %Z")
@@ -90,7 +88,7 @@ class Supervisor:
         (self.hurry if self.stopping.is_set() else self.stopping).set()
 
     @property
-    def env(self) -> Mapping[str, str]:
+    def env(self) -> dict[str, str]:
         # Plain HTTP is right on loopback only; a real installation has TLS in front (settings: HTTPS).
         path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
         return {"HTTPS": "false"} | os.environ | self.stack.env | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
@@ -106,6 +104,7 @@ class Supervisor:
             self.data / "stack.json",
             {
                 "pid": os.getpid(),
+                "boot": boot(),
                 "since": self.since,
                 "url": self.address,
                 "port": self.port,
@@ -223,20 +222,14 @@ def answers(port: int) -> bool:
 
 
 def end_leftovers(data: Path) -> None:
-    """End the programs of a supervisor that was killed, with all their children.
-
-    A session number stays taken while a member lives, so members that are younger than the recorded leader are its.
-    """
-    running: dict[str, Any] = read_json(data / "stack.json").get("running", {})
-    for name, leader in running.items():
-        pids = [
-            process.pid
-            for process in everybody()
-            if process.session == leader["pid"] and process.started >= leader["started"]
-        ]
-        if pids:
-            say(name, "is still there from a start that was killed; ending it")
-            end(pids, signal.SIGTERM, 8)
+    """End the programs of a supervisor that was killed, with all their children."""
+    record = read_json(data / "stack.json")
+    if record.get("boot") == boot():
+        for name, leader in record["running"].items():
+            pids = members_of_session(leader["pid"], leader["started"])
+            if pids:
+                say(name, "is still there from a start that was killed; ending it")
+                end(pids, signal.SIGTERM, 8)
     (data / "stack.json").unlink(missing_ok=True)
 
 
@@ -268,7 +261,7 @@ def run(port: int, data: Path, workers: int) -> None:
                 f"Port {port} is in use by another program. Choose another: bin/run --port {port + 1 if port else 8001}"
             )
         rotate_logs(data / "logs")
-        supervisor = Supervisor(Stack(data), port, workers)
+        supervisor = Supervisor(Stack(data), port, programs(port, workers))
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, supervisor.on_signal)
         cleanup.enter_context(supervisor.stack)
