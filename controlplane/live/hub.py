@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from controlplane.live.readers import Readers
 from controlplane.live.ring import CHANNEL, NEWS
 from controlplane.live.sources import Source
-from controlplane.live.topics import POLL_SECONDS, Topic
+from controlplane.live.topics import Topic
 from controlplane.live.viewers import Closing, Scope, Viewer
 
 logger = logging.getLogger(__name__)

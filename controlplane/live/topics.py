@@ -8,7 +8,8 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from controlplane.live.readers import Readers
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 PAGE_ROWS = 1000
 FLUSH_SECONDS = 0.1
 FLUSH_SECONDS_PER_VIEWER = 0.0001
-EXTRAS_SECONDS = 1.0
+EXTRAS_SECONDS = 0.5
 # How often a topic looks without having heard anything: when Redis rings, and when it is gone.
 POLL_SECONDS = 5.0
 POLL_SECONDS_DEAF = 1.0
@@ -63,9 +64,11 @@ class Topic:
         self._bell = asyncio.Event()
         self._words: set[str] = set()
         self._rows_due = False
-        self._extras_due = False
+        # When the extras are to be read next, and when they were read last.
+        self._extras_due = math.inf
         self._extras_at = 0.0
         self._published_at = 0.0
+        self._trouble: Exception | None = None
         self._started: asyncio.Task[None] | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -81,7 +84,7 @@ class Topic:
         if text.isdecimal() and int(text) <= self.cursor:
             return
         self._rows_due = True
-        self._extras_due |= not text
+        self._extras_due = min(self._extras_due, self._extras_at + EXTRAS_SECONDS) if text else 0.0
         self._bell.set()
 
     def tell(self, words: Iterable[str]) -> None:
@@ -119,30 +122,22 @@ class Topic:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         self._published_at = due = loop.time()
-        healthy = True
         while True:
             await self._wait_for_something()
             rest = max(FLUSH_SECONDS, FLUSH_SECONDS_PER_VIEWER * len(self.viewers))
             # One flush may come a little early after a late one; else a writer that keeps the same pace would meet
             # a rest that has just begun, again and again.
             due = max(due, loop.time()) + rest
-            try:
-                await self._flush()
-                healthy = True
-            except Exception:
-                if healthy:
-                    logger.exception("cannot give out what is new of %s; trying again every second", self.key)
-                healthy = False
-                self.ring()
-                await asyncio.sleep(TROUBLE_SECONDS)
+            await self._flush()
             await asyncio.sleep(due - rest * EARLY - loop.time())
 
     async def _wait_for_something(self) -> None:
         if self._rows_due or self._words:
             return
         self._bell.clear()
+        until_extras = max(0.0, self._extras_due - asyncio.get_running_loop().time())
         try:
-            async with asyncio.timeout(POLL_SECONDS_DEAF if self.deaf else POLL_SECONDS):
+            async with asyncio.timeout(min(until_extras, POLL_SECONDS_DEAF if self.deaf else POLL_SECONDS)):
                 await self._bell.wait()
         except TimeoutError:
             self.ring()
@@ -150,25 +145,36 @@ class Topic:
     # --- Giving out -------------------------------------------------------------------------------
 
     async def _flush(self) -> None:
-        page = await self._read_new()
-        words, self._words = self._words, set()
+        page = await self._read_new() if self.source is not None and self._rows_due else self._nothing()
         self.cursor, self.extras = page.last, page.extras
-        self._rows_due |= page.full
+        if page.full:
+            self.ring()
+        words, self._words = self._words, set()
         silent = asyncio.get_running_loop().time() - self._published_at >= HEARTBEAT_SECONDS
         more = (news(words) if words else b"") or (HEARTBEAT if silent else b"")
         if more or any(page.bodies.values()):
             self._publish({form: more + body for form, body in page.bodies.items()}, ended=page.ended)
 
     async def _read_new(self) -> Page:
-        forms = {viewer.form for viewer in self.viewers}
-        if self.source is None or not self._rows_due:
-            return Page(dict.fromkeys(forms, b""), self.cursor, full=False, extras=self.extras)
-        now = asyncio.get_running_loop().time()
-        extras_due = self._extras_due or now - self._extras_at >= EXTRAS_SECONDS
-        if extras_due:
-            self._extras_at = now
-        self._rows_due = self._extras_due = False
-        return await self._live.run(_new_page, self.source, self.key, self.cursor, forms, self.extras, extras_due)
+        assert self.source is not None
+        loop = asyncio.get_running_loop()
+        ask = loop.time() >= self._extras_due
+        if ask:
+            self._extras_due, self._extras_at = math.inf, loop.time()
+        self._rows_due = False
+        try:
+            page = await self._live.run(_new_page, self.source, self.key, self.cursor, self.extras, ask=ask)
+        except Exception as error:
+            if self._trouble is None:
+                logger.exception("cannot read what is new of %s, trying again every second", self.key)
+            self._trouble = error
+            loop.call_later(TROUBLE_SECONDS, self.ring)
+            return self._nothing()
+        self._trouble = None
+        return page
+
+    def _nothing(self) -> Page:
+        return Page(dict.fromkeys(Form, b""), self.cursor, full=False, extras=self.extras)
 
     def _publish(self, bodies: dict[Form, bytes], *, ended: bool) -> None:
         chunk = Chunk(bodies, self.tail.offset, ended=ended)
@@ -209,13 +215,11 @@ def _old_page(source: Source, key: str, after: int, upto: int, form: Form) -> Pa
     return Page({form: encode([row for row in rows if row.seq <= upto], form)}, rows[-1].seq if full else upto, full)
 
 
-def _new_page(
-    source: Source, key: str, after: int, forms: Collection[Form], extras: tuple[Row, ...], extras_due: bool
-) -> Page:
+def _new_page(source: Source, key: str, after: int, extras: tuple[Row, ...], *, ask: bool) -> Page:
     rows = source.read(key, after, PAGE_ROWS)
     full = len(rows) == PAGE_ROWS
     seen: tuple[Row, ...] | None = None
-    if not full and (extras_due or any(row.event != "line" for row in rows)):
+    if not full and (ask or any(row.event != "line" for row in rows)):
         seen = tuple(source.extras(key))
         if _is_end(seen):
             # Rows may have come between the two readings; once it ended, none comes any more.
@@ -228,7 +232,7 @@ def _new_page(
     # The end comes last.
     messages = sorted([*rows, *(seen if seen != extras else ())], key=lambda row: row.event == "end")
     return Page(
-        bodies={form: encode(messages, form) for form in forms},
+        bodies={form: encode(messages, form) for form in Form},
         last=rows[-1].seq if rows else after,
         full=full,
         extras=seen,
