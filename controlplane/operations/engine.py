@@ -15,7 +15,7 @@ import logging
 from datetime import timedelta
 from typing import Any
 
-from django.db import Error, connections, transaction
+from django.db import InterfaceError, OperationalError, connections, transaction
 from django.db.models import F
 from django.db.models.functions import Coalesce, Now
 
@@ -33,6 +33,7 @@ from controlplane.operations.states import EXECUTING, STEP_FINISHED, State, Step
 from controlplane.operations.transitions import move
 
 logger = logging.getLogger(__name__)
+DATABASE_AWAY = (OperationalError, InterfaceError)
 
 
 def run(operation_id: int, worker: str) -> bool:
@@ -46,7 +47,7 @@ def run(operation_id: int, worker: str) -> bool:
             return False
         reached("claimed", operation_id)
         Execution(claimed).run()
-    except (LeaseLost, Error) as error:
+    except (LeaseLost, *DATABASE_AWAY) as error:
         logger.warning("operation %s: let go: %s", operation_id, error)
         connections.close_all()
     return True
@@ -104,7 +105,7 @@ class Execution:
                         self._try_again(step, context, retry, str(error))
         except Unknown as doubt:
             self._write_end(step, StepState.UNKNOWN, self.log.masked(str(doubt)))
-        except (LeaseLost, Error):
+        except (LeaseLost, *DATABASE_AWAY):
             raise
         except Exception as error:
             # A bug in a step: what it did is not known, so nobody guesses.

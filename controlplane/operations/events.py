@@ -59,6 +59,8 @@ def _insert(cursor, operation_id: int, before: int, now: float, events: Iterable
         for number, event in enumerate(events, start=1)
     ]
     columns = "(operation_id, seq, at, kind, step, text)"
+    if not rows:
+        return
     if len(rows) < COPY_FROM:
         one = "(%s, %s, to_timestamp(%s), %s, %s, %s)"
         cursor.execute(

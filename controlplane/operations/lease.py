@@ -11,7 +11,7 @@ import time
 from types import TracebackType
 
 from django.conf import settings
-from django.db import Error, connection, connections
+from django.db import InterfaceError, OperationalError, connection, connections
 
 from controlplane.operations.claims import Claim
 from controlplane.operations.errors import LeaseLost
@@ -82,7 +82,7 @@ class Lease:
                 if time.monotonic() >= next_renewal:
                     self.renew()
                     next_renewal = time.monotonic() + settings.OPERATION_HEARTBEAT_SECONDS
-        except (LeaseLost, Error) as error:
+        except (LeaseLost, OperationalError, InterfaceError) as error:
             logger.warning("letting go of operation %s: %s", self.claim.operation_id, error)
             self._lost.set()
         finally:

@@ -25,7 +25,7 @@ def ask(alice: Person, world: recipes.World) -> Ask:
     """Alice asks for a sample operation; without approvals it is queued at once."""
 
     def ask(plan: Plan | None = None, *, approvals: int = 0, scopes: tuple[str, ...] = ("production",), **values: Any):  # type: ignore[no-untyped-def]
-        world.plan = plan or world.plan
+        world.plan = plan or recipes.plan_of("one")
         values = {"reason": "because", "gates": world.gates, **values}
         return transitions.request(
             Actor(alice), kind="sample", title="Sample", scopes=scopes, plan=world.plan,

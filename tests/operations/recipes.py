@@ -24,7 +24,7 @@ class World:
     doubt: dict[str, BaseException] = field(default_factory=dict)  # raised by observe
     lines: dict[str, list[str]] = field(default_factory=dict)
     secrets: list[str] = field(default_factory=list)
-    plan: Plan = field(default_factory=lambda: plan_of("one"))
+    plan: Plan = field(default_factory=lambda: Plan("nothing", ()))
     gates: list[Gate] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
 
