@@ -1,0 +1,179 @@
+"""What the board says, for one person, in a fixed number of queries however much there is."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.urls import reverse
+
+from controlplane.accounts.access import Actor
+from controlplane.accounts.models import Role
+from controlplane.operations.access import visible_operations
+from controlplane.operations.inbox import waiting_for
+from controlplane.operations.models import Operation
+from controlplane.operations.presentation import Status
+from controlplane.operations.states import EXECUTING, HOLDS_LOCKS, State
+from controlplane.web.tones import Tone
+from environments.access import visible_environments
+from environments.health import Health, health_of
+from environments.models import Environment, EnvironmentLock, Placement, ProbeSchedule, Service
+
+LATELY = 10
+AT_MOST = 6
+# A worker takes what is queued within a second or two, and the clock probes every 30 s: later than this is news.
+SILENT_WORKER = timedelta(seconds=20)
+SILENT_CLOCK = timedelta(seconds=60)
+
+
+@dataclass(frozen=True)
+class Card:
+    """One thing of the now-strip."""
+
+    tone: Tone
+    title: str
+    text: str
+    url: str
+    percent: int | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One service in one environment. placement None: it has no place there."""
+
+    placement: Placement | None
+    health: Health | None = None
+    moving: Status | None = None
+    may_operate: bool = False
+
+
+@dataclass
+class Column:
+    """One environment, and who holds it."""
+
+    environment: Environment
+    locks: list[EnvironmentLock] = field(default_factory=list)
+    moving: Status | None = None
+    queued: int = 0
+
+
+@dataclass(frozen=True)
+class Board:
+    """Everything on the page."""
+
+    cards: list[Card]
+    columns: list[Column]
+    rows: list[tuple[Service, list[Cell]]]
+    lately: list[Operation]
+
+
+def board(actor: Actor) -> Board:
+    """The board of this person: what needs somebody, what runs where, what happened."""
+    environments = list(visible_environments(actor))
+    columns = {environment.slug: Column(environment) for environment in environments}
+    for lock in EnvironmentLock.objects.filter(environment__in=environments, released_at=None):
+        next(c for c in columns.values() if c.environment.pk == lock.environment_id).locks.append(lock)
+    active = _active(actor)
+    for status in active:
+        for scope in status.operation.scopes:
+            if (column := columns.get(scope)) is None:
+                continue
+            if status.operation.state in HOLDS_LOCKS:
+                column.moving = status
+            else:
+                column.queued += 1
+    lately = visible_operations(actor).defer("plan", "gates", "search").order_by("-pk")[:LATELY]
+    return Board(_cards(actor, active, list(columns.values())), list(columns.values()), _rows(actor, columns), list(lately))
+
+
+def _active(actor: Actor) -> list[Status]:
+    shown = visible_operations(actor).filter(state__in=HOLDS_LOCKS | {State.QUEUED, State.SCHEDULED})
+    return [Status(operation) for operation in shown.prefetch_related("steps").order_by("queued_at", "pk")[:50]]
+
+
+def _rows(actor: Actor, columns: dict[str, Column]) -> list[tuple[Service, list[Cell]]]:
+    environments = [column.environment for column in columns.values()]
+    placements = list(Placement.objects.filter(environment__in=environments).select_related("environment", "service"))
+    health = health_of(placements)
+    by_service: dict[Service, dict[str, Cell]] = defaultdict(dict)
+    for placement in placements:
+        slug = placement.environment.slug
+        may = actor.may(Role.OPERATOR, [slug])
+        by_service[placement.service][slug] = Cell(placement, health[placement.pk], columns[slug].moving, may)
+    nothing = Cell(None)
+    return [
+        (service, [cells.get(slug, nothing) for slug in columns])
+        for service, cells in sorted(by_service.items(), key=lambda item: item[0].slug)
+    ]
+
+
+# --- The now-strip: what needs a person first ---------------------------------------------------------
+
+
+def _cards(actor: Actor, active: list[Status], columns: list[Column]) -> list[Card]:
+    return [
+        *_doubts(active),
+        *_approvals(actor),
+        *_silence(),
+        *_running(active),
+        *[_locked(column, lock) for column in columns for lock in column.locks],
+        *_queue(active),
+    ]
+
+
+def _doubts(active: list[Status]) -> list[Card]:
+    open_ones = [status.operation for status in active if status.operation.state == State.NEEDS_OPERATOR]
+    return [Card(Tone.WAIT, f"{one.title} needs an operator", one.outcome, one.get_absolute_url()) for one in open_ones]
+
+
+def _approvals(actor: Actor) -> list[Card]:
+    mine = list(waiting_for(actor).defer("plan", "gates").order_by("approval_deadline", "pk")[:AT_MOST])
+    if not mine:
+        return []
+    if len(mine) == 1:
+        one = mine[0]
+        text = f"asked by {one.requested_by_name}: “{one.reason}”"
+        return [Card(Tone.WAIT, f"{one.title} waits for your approval", text, one.get_absolute_url())]
+    count = f"{len(mine)}" if len(mine) < AT_MOST else f"{AT_MOST} or more"
+    text = " · ".join(f"{one.title}, by {one.requested_by_name}" for one in mine[:2])
+    return [Card(Tone.WAIT, f"{count} operations wait for your approval", text, reverse("approvals"))]
+
+
+def _silence() -> list[Card]:
+    """Nobody does the work: the page says which process is missing, not only that nothing moves."""
+    cards = []
+    unheard = Q(state=State.QUEUED, queued_at__lt=Now() - SILENT_WORKER, outcome="")
+    lost = Q(state__in=EXECUTING, lease_until__lt=Now() - SILENT_WORKER)
+    stuck = Operation.objects.filter(unheard | lost).only("pk").first()
+    if stuck is not None:
+        text = f"Nobody takes up operation {stuck.pk}. See that a worker process runs."
+        cards.append(Card(Tone.BAD, "No worker answers", text, stuck.get_absolute_url()))
+    if ProbeSchedule.objects.filter(due_at__lt=Now() - SILENT_CLOCK).exists():
+        text = "Probes are overdue; schedules and lost workers are not looked after. See that the clock process runs."
+        cards.append(Card(Tone.BAD, "The clock stands still", text, reverse("board")))
+    return cards
+
+
+def _running(active: list[Status]) -> list[Card]:
+    moving = [status for status in active if status.operation.state in EXECUTING]
+    return [
+        Card(Tone.BUSY, one.operation.title, one.where or one.word, one.operation.get_absolute_url(), one.percent)
+        for one in moving[:AT_MOST]
+    ]
+
+
+def _locked(column: Column, lock: EnvironmentLock) -> Card:
+    environment = column.environment
+    text = f"by {lock.author_name}: {lock.reason}"
+    return Card(Tone.WAIT, f"{environment.name} is locked", text, environment.get_absolute_url())
+
+
+def _queue(active: list[Status]) -> list[Card]:
+    waiting = [status.operation for status in active if status.operation.state in (State.QUEUED, State.SCHEDULED)]
+    if not waiting:
+        return []
+    if len(waiting) == 1:
+        return [Card(Tone.IDLE, waiting[0].title, waiting[0].outcome or waiting[0].get_state_display(), waiting[0].get_absolute_url())]
+    titles = ", ".join(one.title for one in waiting[:2])
+    return [Card(Tone.IDLE, f"{len(waiting)} operations wait in the queue", titles, waiting[0].get_absolute_url())]

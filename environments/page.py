@@ -1,0 +1,92 @@
+"""What the page of one environment says, for one person."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from controlplane.accounts.access import Actor
+from controlplane.operations.access import visible_operations
+from controlplane.operations.models import Operation
+from controlplane.operations.states import HOLDS_LOCKS, State
+from environments.charts import Chart, chart_of
+from environments.health import Health, buckets_of, health_of
+from environments.models import ConfigEntry, Environment, EnvironmentLock, Placement
+
+HOURS = (1, 6, 24)
+BUCKETS = 60
+LATELY = 10
+
+
+@dataclass(frozen=True)
+class Place:
+    """One service here: what runs, how well now, how well lately."""
+
+    placement: Placement
+    health: Health
+    chart: Chart
+
+
+class EnvironmentPage:
+    """Asked for part by part, each part in one or two queries."""
+
+    def __init__(self, actor: Actor, environment: Environment, hours: int = HOURS[0]) -> None:
+        self._actor = actor
+        self.environment = environment
+        self.hours = hours if hours in HOURS else HOURS[0]
+        self.spans = HOURS
+
+    @cached_property
+    def places(self) -> list[Place]:
+        """The services here."""
+        placements = list(Placement.objects.filter(environment=self.environment).select_related("environment", "service"))
+        health = health_of(placements)
+        until = timezone.now()
+        since = until - timedelta(hours=self.hours)
+        buckets = buckets_of(placements, since, until, BUCKETS)
+        marks = self._deployments(since)
+        return [
+            Place(placement, health[placement.pk], chart_of(buckets[placement.pk], since, until, marks))
+            for placement in placements
+        ]
+
+    def _deployments(self, since: datetime) -> list[tuple[datetime, str]]:
+        ended = self._here.filter(finished_at__gte=since, started_at__isnull=False)
+        return [(one.finished_at, one.title) for one in ended.only("finished_at", "title")[:BUCKETS] if one.finished_at]
+
+    @property
+    def _here(self) -> QuerySet[Operation]:
+        return visible_operations(self._actor).filter(scopes__contains=[self.environment.slug])
+
+    @cached_property
+    def configuration(self) -> list[ConfigEntry]:
+        """Its variables: plain values, and for secrets the reference, never the value."""
+        return list(self.environment.configuration.all())
+
+    @cached_property
+    def locks(self) -> list[EnvironmentLock]:
+        """Those that hold now."""
+        return list(self.environment.holds.filter(released_at=None))
+
+    @cached_property
+    def released(self) -> list[EnvironmentLock]:
+        """The last ones that were released."""
+        return list(self.environment.holds.exclude(released_at=None)[:3])
+
+    @cached_property
+    def moving(self) -> Operation | None:
+        """The operation that changes it now."""
+        return self._here.filter(state__in=HOLDS_LOCKS).first()
+
+    @cached_property
+    def queue(self) -> list[Operation]:
+        """What waits its turn, in the order in which it will start."""
+        waiting = self._here.filter(state__in=[State.QUEUED, State.SCHEDULED, State.AWAITING_APPROVAL])
+        return list(waiting.defer("plan", "gates", "search").order_by("queued_at", "scheduled_for", "pk")[:LATELY])
+
+    @cached_property
+    def lately(self) -> list[Operation]:
+        """What happened here."""
+        return list(self._here.defer("plan", "gates", "search").order_by("-pk")[:LATELY])
