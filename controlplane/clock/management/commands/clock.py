@@ -1,0 +1,22 @@
+import signal
+from queue import SimpleQueue
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from controlplane.clock.loop import Clock
+from controlplane.clock.registry import duties
+
+
+class Command(BaseCommand):
+    help = "Call everything that is due, until Ctrl-C or SIGTERM: lost operations, schedules, probes, expiries."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        # The only queue that a signal handler may put into, whatever the process is doing just then.
+        signals: SimpleQueue[int] = SimpleQueue()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _: signals.put(number))
+        with Clock(duties()) as clock:
+            names = ", ".join(f"{duty.name} ({duty.every:g} s)" for duty in duties())
+            self.stderr.write(f"clock {clock.name}: {names}")
+            signals.get()
