@@ -31,10 +31,14 @@ def split(arguments: list[str]) -> tuple[Path, list[str]]:
 
 def call(command: list[str], env: Mapping[str, str]) -> int:
     """Run manage.py to its end. Ctrl-C reaches it from the terminal; SIGTERM is handed on."""
-    process = subprocess.Popen([sys.executable, "-P", str(CHECKOUT / "manage.py"), *command], env={**os.environ, **env})
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
-    return process.wait()
+    process = subprocess.Popen([sys.executable, str(CHECKOUT / "manage.py"), *command], env={**os.environ, **env})
+    on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    on_terminate = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
+    try:
+        return process.wait()
+    finally:
+        signal.signal(signal.SIGINT, on_interrupt)
+        signal.signal(signal.SIGTERM, on_terminate)
 
 
 def main(arguments: list[str]) -> int:

@@ -37,6 +37,7 @@ ANSWER_SECONDS = 90.0
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 30.0
 STEADY_SECONDS = 60.0
+LEFTOVER_SECONDS = 8.0
 LOG_BYTES = 20_000_000
 
 
@@ -60,7 +61,7 @@ def programs(port: int, workers: int) -> list[Program]:
     celery = ["celery", "-A", "controlplane.celery", "worker", "-P", "prefork", "-c", str(workers), "--loglevel=INFO"]
     uvicorn = ["uvicorn", "controlplane.asgi:application", "--host", "127.0.0.1", "--port", str(port)]
     return [
-        Program("clock", [python, "-P", str(CHECKOUT / "manage.py"), "clock"], stop_seconds=5),
+        Program("clock", [python, str(CHECKOUT / "manage.py"), "clock"], stop_seconds=5),
         Program("worker", [python, "-P", "-m", *celery, "--without-gossip", "--without-mingle"], stop_seconds=12),
         Program(
             "web",
@@ -130,7 +131,7 @@ class Supervisor:
 
     def manage(self, *arguments: str, seconds: float = 600.0) -> int:
         """Run one command of manage.py to its end; a signal to stop ends it early. Returns its exit status."""
-        command = [sys.executable, "-P", str(CHECKOUT / "manage.py"), *arguments]
+        command = [sys.executable, str(CHECKOUT / "manage.py"), *arguments]
         process = spawn(command, log=self.data / "logs" / "setup.log", env=self.env, cwd=CHECKOUT)
         deadline = time.monotonic() + seconds
         interrupt = self.hurry if self.stopping.is_set() else self.stopping
@@ -229,7 +230,7 @@ def end_leftovers(data: Path) -> None:
             pids = members_of_session(leader["pid"], leader["started"])
             if pids:
                 say(name, "is still there from a start that was killed; ending it")
-                end(pids, signal.SIGTERM, 8)
+                end(pids, signal.SIGTERM, LEFTOVER_SECONDS)
     (data / "stack.json").unlink(missing_ok=True)
 
 

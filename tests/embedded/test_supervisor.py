@@ -105,7 +105,10 @@ def test_they_stop_in_order_even_when_one_is_stubborn(supervise: Supervise, data
     assert not (data / "stack.json").exists()
 
 
-def test_what_a_killed_supervisor_left_is_ended_with_its_children(supervise: Supervise, data: Path) -> None:
+def test_what_a_killed_supervisor_left_is_ended_with_its_children(
+    supervise: Supervise, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LEFTOVER_SECONDS", 1.0)
     open_data_folder(data)
     stubborn = data / "stubborn"
     supervisor = supervise([python("worker", STUBBORN, str(stubborn))])
