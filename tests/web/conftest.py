@@ -1,4 +1,4 @@
-"""A browser, and a small server that plays the control plane's answers, so that the scripts are tested for themselves."""
+"""A browser, and a small server that plays the control plane's answers: the scripts are tested for themselves."""
 
 import mimetypes
 import os
@@ -114,8 +114,9 @@ def site(shell_urls: None) -> Iterator[Site]:
     server.server_close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """One browser a module: while it is open, Playwright's event loop makes Django refuse the database to others."""
     path = shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
         if os.environ.get("CI"):
