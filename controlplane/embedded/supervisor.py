@@ -182,7 +182,7 @@ class Supervisor:
             program.delay = min(program.delay * 2, LONGEST_DELAY_SECONDS)
         if now >= program.due:
             log = self.data / "logs" / f"{program.name}.log"
-            program.process = spawn(program.command, log=log, env={**self.env, **program.env}, cwd=CHECKOUT)
+            program.process = spawn(program.command, log=log, env={**program.env, **self.env}, cwd=CHECKOUT)
             program.started = now
             self.record()
 
