@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Role
+from controlplane.clock.models import Beat
 from controlplane.operations.access import visible_operations
 from controlplane.operations.inbox import waiting_for
 from controlplane.operations.models import Operation
@@ -18,13 +19,13 @@ from controlplane.operations.states import EXECUTING, HOLDS_LOCKS, State
 from controlplane.web.tones import Tone
 from environments.access import visible_environments
 from environments.health import Health, health_of
-from environments.models import Environment, EnvironmentLock, Placement, ProbeSchedule, Service
+from environments.models import Environment, EnvironmentLock, Placement, Service
 
 LATELY = 10
 AT_MOST = 6
-# A worker takes what is queued within a second or two, and the clock probes every 30 s: later than this is news.
+# A worker takes what is queued within a second or two, and a clock beats every second: later than this is news.
 SILENT_WORKER = timedelta(seconds=20)
-SILENT_CLOCK = timedelta(seconds=60)
+SILENT_CLOCK = timedelta(seconds=15)
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,8 @@ def _silence() -> list[Card]:
     if stuck is not None:
         text = f"Nobody takes up operation {stuck.pk}. See that a worker process runs."
         cards.append(Card(Tone.BAD, "No worker answers", text, stuck.get_absolute_url()))
-    if ProbeSchedule.objects.filter(due_at__lt=Now() - SILENT_CLOCK).exists():
-        text = "Probes are overdue; schedules and lost workers are not looked after. See that the clock process runs."
+    if not Beat.objects.filter(beat_at__gt=Now() - SILENT_CLOCK).exists():
+        text = "Nobody probes, keeps schedules or looks after lost workers. See that a clock process runs."
         cards.append(Card(Tone.BAD, "The clock stands still", text, reverse("board")))
     return cards
 

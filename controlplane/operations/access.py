@@ -23,7 +23,8 @@ def load_operation(actor: Actor, pk: int, role: Role = Role.VIEWER) -> Operation
     that say who can, when only the role is missing.
     """
     operation = get_object_or_404(Operation, pk=pk)
-    require(actor, role, operation.scopes, str(operation))
+    verb = "see" if role == Role.VIEWER else "change"
+    require(actor, role, operation.scopes, f"{verb} operation {pk}")
     return operation
 
 
