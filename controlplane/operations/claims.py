@@ -6,6 +6,7 @@
    write nothing any more.
 """
 
+import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -28,11 +29,15 @@ from controlplane.operations.transitions import locked, move
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to execute an operation, as long as the lease is renewed. fence: greater than any before it."""
+    """The right to execute an operation, as long as the lease is renewed.
+
+    fence: greater than any before it. asked: the monotonic time before the lease was asked for, in seconds.
+    """
 
     operation_id: int
     worker: str
     fence: int
+    asked: float
 
 
 def claim(operation_id: int, worker: str) -> Claim | None:
@@ -48,6 +53,7 @@ def claim(operation_id: int, worker: str) -> Claim | None:
 
 
 def _take_over(operation: Operation, worker: str) -> Claim | None:
+    asked = time.monotonic()
     with transaction.atomic():
         lost = Operation.objects.select_for_update(skip_locked=True).filter(
             pk=operation.pk, state__in=EXECUTING, lease_until__lt=Now()
@@ -61,7 +67,7 @@ def _take_over(operation: Operation, worker: str) -> Claim | None:
             append(current.pk, [NewEvent(Event.Kind.WARNING, f"worker {current.worker} was lost; {worker} goes on")])
         else:
             append(current.pk, [NewEvent(Event.Kind.LINE, f"worker {worker} goes on")])
-    return Claim(current.pk, worker, fence)
+    return Claim(current.pk, worker, fence, asked)
 
 
 def _start(operation: Operation, worker: str) -> Claim | None:
@@ -76,6 +82,7 @@ def _start(operation: Operation, worker: str) -> Claim | None:
         return None
     plan = kind.plan(operation, facts)
     gates = kind.gates(operation, facts)
+    asked = time.monotonic()
     with transaction.atomic():
         operation = locked(operation.pk)
         if operation.state != State.QUEUED or _world_moved_since(operation, looked_at):
@@ -93,16 +100,16 @@ def _start(operation: Operation, worker: str) -> Claim | None:
         move(
             operation, State.RUNNING, came_from=[State.QUEUED], who=SYSTEM(f"worker {worker}"),
             text=f"started by worker {worker}", data={"fence": fence},
-            fence=None, started_at=Now(), worker=worker, lease_until=_lease(), outcome="",
+            started_at=Now(), worker=worker, fence=fence, lease_until=_lease(), outcome="",
         )  # fmt: skip
-        Operation.objects.filter(pk=operation.pk).update(fence=fence)
-    return Claim(operation.pk, worker, fence)
+    return Claim(operation.pk, worker, fence, asked)
 
 
 def _what_moved(operation: Operation, fresh_digest: str, failures: list[str]) -> str:
     if fresh_digest != operation.plan_digest:
         return "what runs there is not what the plan was made for. Ask for it again: the new plan will show the difference."
-    if len(approvals.valid_approvals(operation)) < operation.approvals_required:
+    needed = operation.approvals_required
+    if needed and len(approvals.valid_approvals(operation)) < needed:
         return "an approval it stood on is void: the person who gave it is gone or no longer active. Ask for it again."
     return " ".join(failures)
 
@@ -140,14 +147,18 @@ def _world_moved_since(operation: Operation, looked_at: datetime) -> bool:
 
 def _take_locks(operation: Operation) -> Operation | None:
     """Take the locks of all scopes, in sorted order, or none; returns who holds one of them."""
-    for scope in sorted(operation.scopes):
-        OperationLock.objects.bulk_create([OperationLock(scope=scope, operation=operation)], ignore_conflicts=True)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO operations_operationlock (scope, operation_id)"
+            " SELECT scope, %s FROM unnest(%s::text[]) AS scope ORDER BY scope ON CONFLICT (scope) DO NOTHING",
+            [operation.pk, operation.scopes],
+        )
+        if cursor.rowcount == len(operation.scopes):
+            return None
     held = OperationLock.objects.filter(scope__in=operation.scopes)
     other = held.exclude(operation=operation).select_related("operation").first()
-    if other is not None:
-        held.filter(operation=operation).delete()
-        return other.operation
-    return None
+    held.filter(operation=operation).delete()
+    return other.operation if other else operation
 
 
 def _next_fence() -> int:

@@ -12,19 +12,16 @@ observed, a failed one is put back, and so on from there.
 """
 
 import logging
-from datetime import timedelta
 from typing import Any
 
 from django.db import InterfaceError, OperationalError, connections, transaction
-from django.db.models import F
-from django.db.models.functions import Coalesce, Now
 
 from controlplane.audit.record import SYSTEM
 from controlplane.operations.boundaries import reached
 from controlplane.operations.claims import Claim, claim
 from controlplane.operations.context import Context
 from controlplane.operations.errors import Conflict, LeaseLost, StepError, Unknown
-from controlplane.operations.events import LogWriter, NewEvent, append
+from controlplane.operations.events import LogWriter, NewEvent, write_step
 from controlplane.operations.lease import Lease
 from controlplane.operations.models import Event, Operation, Step
 from controlplane.operations.plans import Retry
@@ -140,37 +137,30 @@ class Execution:
 
     def _try_again(self, step: Step, context: Context, retry: Retry, error: str) -> None:
         delay = retry.delay(step.attempt)
-        context.log(f"{error}, again in {delay:g} s ({step.attempt} of {retry.attempts})", level="warning")
+        words = self.log.masked(f"{error}, again in {delay:g} s ({step.attempt} of {retry.attempts})")
+        self._write(step, StepState.PENDING, NewEvent(Event.Kind.WARNING, words, step.key))
         context.wait(delay)
-        self._write(step, [], state=StepState.PENDING)
 
     # --- what is written --------------------------------------------------------------------------
 
     def _write_intent(self, step: Step) -> None:
         spec = step.spec
         again = f" (attempt {step.attempt + 1})" if step.attempt else ""
-        self._write(
-            step,
-            [NewEvent(Event.Kind.STEP, f"{spec['title']}{again}", step.key)],
-            state=StepState.RUNNING,
-            attempt=F("attempt") + 1,
-            started_at=Coalesce("started_at", Now()),
-            deadline=Now() + timedelta(seconds=spec["timeout"]),
-        )
+        event = NewEvent(Event.Kind.STEP, f"{spec['title']}{again}", step.key)
+        self._write(step, StepState.RUNNING, event, timeout=spec["timeout"])
 
     def _write_end(self, step: Step, state: StepState, error: str = "") -> None:
         kind = Event.Kind.STEP if state == StepState.SUCCEEDED else Event.Kind.ERROR
         words = f"{step.spec['title']}: {state.label}" + (f": {error}" if error else "")
-        self._write(step, [NewEvent(kind, words, step.key)], state=state, error=error, finished_at=Now())
+        self._write(step, state, NewEvent(kind, words, step.key), error=error)
         reached("state_written", self.operation.pk, step.key)
 
-    def _write(self, step: Step, events: list[NewEvent], **fields: Any) -> None:
-        """Change a step and tell of it in one transaction, under the fence."""
+    def _write(
+        self, step: Step, state: StepState, event: NewEvent, *, error: str = "", timeout: float | None = None
+    ) -> None:
+        """What was said so far, then the step's new state with its event, under the fence."""
         self.log.flush()
-        with transaction.atomic():
-            append(self.operation.pk, events, fence=self.claim.fence)
-            Step.objects.filter(pk=step.pk).update(**fields)
-        step.refresh_from_db(fields=["state", "attempt", "deadline", "error"])
+        write_step(step, state, event, fence=self.claim.fence, error=error, timeout=timeout)
 
     # --- how it ends ------------------------------------------------------------------------------
 
@@ -191,7 +181,8 @@ class Execution:
                 self._run_step(step)
             if step.state == StepState.FAILED:
                 # Nothing puts back what could not be put back: a person decides.
-                self._write(step, [], state=StepState.UNKNOWN)
+                words = f"{step.spec['title']}: could not be put back"
+                self._write(step, StepState.UNKNOWN, NewEvent(Event.Kind.ERROR, words, step.key), error=step.error)
             if step.state == StepState.UNKNOWN:
                 return self._ask_a_person(step)
         words = f"{culprit.spec['title']}: {culprit.error}"
@@ -212,7 +203,7 @@ class Execution:
             with transaction.atomic():
                 move(
                     self.operation, to, came_from=EXECUTING, who=who, text=words,
-                    fence=self.claim.fence, outcome="" if to == State.SUCCEEDED else words, **fields,
+                    held_fence=self.claim.fence, outcome="" if to == State.SUCCEEDED else words, **fields,
                 )  # fmt: skip
         except Conflict as conflict:
             raise LeaseLost(str(conflict)) from conflict

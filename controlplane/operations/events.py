@@ -14,8 +14,8 @@ from django.db import connection, transaction
 from controlplane.live.ring import ring
 from controlplane.operations.errors import LeaseLost
 from controlplane.operations.masking import Masker
-from controlplane.operations.models import Event
-from controlplane.operations.states import EXECUTING
+from controlplane.operations.models import Event, Step
+from controlplane.operations.states import EXECUTING, StepState
 
 # From this many rows on, COPY is quicker than INSERT.
 COPY_FROM = 8
@@ -53,9 +53,65 @@ def append(operation_id: int, events: Sequence[NewEvent], *, fence: int | None =
     return last
 
 
+WRITE_STEP = """
+WITH op AS (
+    UPDATE operations_operation SET last_seq = last_seq + 1
+    WHERE id = %(operation)s AND fence = %(fence)s AND state = ANY(%(executing)s) RETURNING id, last_seq
+), step AS (
+    UPDATE operations_step SET
+        state = %(state)s, error = %(error)s,
+        attempt = attempt + CASE WHEN %(intent)s THEN 1 ELSE 0 END,
+        started_at = CASE WHEN %(intent)s THEN COALESCE(started_at, now()) ELSE started_at END,
+        deadline = CASE WHEN %(intent)s THEN now() + make_interval(secs => %(timeout)s) ELSE deadline END,
+        finished_at = CASE WHEN %(ended)s THEN now() END
+    FROM op WHERE operations_step.id = %(step)s RETURNING operations_step.attempt, operations_step.deadline
+), event AS (
+    INSERT INTO operations_event (operation_id, seq, at, kind, step, text)
+    SELECT id, last_seq, now(), %(kind)s, %(key)s, %(text)s FROM op
+)
+SELECT op.last_seq, step.attempt, step.deadline FROM op, step
+"""
+
+
+def write_step(
+    step: Step, state: StepState, event: NewEvent, *, fence: int, error: str = "", timeout: float | None = None
+) -> None:
+    """Change a step and tell of it, in one statement: what the engine writes twice a step.
+
+    timeout: seconds, given with an intent alone; it counts the attempt and sets the stored deadline. Raises
+    LeaseLost, and writes nothing, when the operation is not executing under the fence any more.
+    """
+    values = {
+        "operation": step.operation_id,
+        "fence": fence,
+        "executing": sorted(EXECUTING),
+        "state": state,
+        "error": storable(error),
+        "intent": timeout is not None,
+        "timeout": timeout or 0.0,
+        "ended": state not in (StepState.PENDING, StepState.RUNNING),
+        "step": step.pk,
+        "kind": event.kind,
+        "key": event.step,
+        "text": storable(event.text),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(WRITE_STEP, values)
+        row = cursor.fetchone()
+    if row is None:
+        raise LeaseLost(f"operation {step.operation_id}: fence {fence} is not the current one")
+    step.state, step.error, step.attempt, step.deadline = state, error, row[1], row[2]
+    ring(f"operations/{step.operation_id}", str(row[0]))
+
+
+def storable(text: str) -> str:
+    """Text as PostgreSQL can keep it: a NUL is shown, not dropped."""
+    return text.replace("\x00", "␀")
+
+
 def _insert(cursor, operation_id: int, before: int, now: float, events: Iterable[NewEvent]) -> None:  # type: ignore[no-untyped-def]
     rows = [
-        (operation_id, before + number, now - event.age, event.kind, event.step, event.text.replace("\x00", "␀"))
+        (operation_id, before + number, now - event.age, event.kind, event.step, storable(event.text))
         for number, event in enumerate(events, start=1)
     ]
     columns = "(operation_id, seq, at, kind, step, text)"

@@ -29,13 +29,12 @@ class Lease:
         self.claim = claim
         self.log = log
         self.cancel_requested = False
-        self._valid_until = time.monotonic() + settings.OPERATION_LEASE_SECONDS
+        self._valid_until = claim.asked + settings.OPERATION_LEASE_SECONDS
         self._lost = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"lease-{claim.operation_id}", daemon=True)
 
     def __enter__(self) -> "Lease":
-        self.renew()
         self._thread.start()
         return self
 

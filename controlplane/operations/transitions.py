@@ -46,12 +46,12 @@ def move(
     text: str,
     reason: str = "",
     data: dict[str, Any] | None = None,
-    fence: int | None = None,
+    held_fence: int | None = None,
     **fields: Any,
 ) -> None:
     """Compare-and-set the state, with its event and audit entry. Call it in a transaction.
 
-    fence: the lease holder's, checked with the state. text: the event, in words. Raises Conflict when the
+    held_fence: the lease holder's, checked with the state. text: the event, in words. Raises Conflict when the
     operation is in none of the states it may come from, and refreshes `operation` otherwise.
     """
     came_from = [state for state in came_from if to in ALLOWED[state]]
@@ -59,8 +59,8 @@ def move(
         fields.setdefault("finished_at", Now())
         fields |= {"lease_until": None}
     rows = Operation.objects.filter(pk=operation.pk, state__in=came_from)
-    if fence is not None:
-        rows = rows.filter(fence=fence)
+    if held_fence is not None:
+        rows = rows.filter(fence=held_fence)
     append(operation.pk, [NewEvent(Event.Kind.STATE, text)])
     if not rows.update(state=to, **fields):
         operation.refresh_from_db()
