@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -48,6 +49,10 @@ class Wire(BaseHTTPRequestHandler):
     site: Site
 
     def do_GET(self) -> None:
+        with suppress(ConnectionError):  # the page was left before its answer came
+            self.answer()
+
+    def answer(self) -> None:
         url = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         if url.path.startswith("/static/"):
