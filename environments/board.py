@@ -18,7 +18,7 @@ from controlplane.operations.presentation import Status
 from controlplane.operations.states import EXECUTING, HOLDS_LOCKS, State
 from controlplane.web.tones import Tone
 from environments.access import visible_environments
-from environments.health import Health, health_of
+from environments.samples import Health, health_of
 from environments.models import Environment, EnvironmentLock, Placement, Service
 
 LATELY = 10
@@ -118,6 +118,7 @@ def _cards(actor: Actor, active: list[Status], columns: list[Column]) -> list[Ca
         *_approvals(actor),
         *_silence(),
         *_running(active),
+        *_others_approvals(actor),
         *[_locked(column, lock) for column in columns for lock in column.locks],
         *_queue(active),
     ]
@@ -139,6 +140,21 @@ def _approvals(actor: Actor) -> list[Card]:
     count = f"{len(mine)}" if len(mine) < AT_MOST else f"{AT_MOST} or more"
     text = " · ".join(f"{one.title}, by {one.requested_by_name}" for one in mine[:2])
     return [Card(Tone.WAIT, f"{count} operations wait for your approval", text, reverse("approvals"))]
+
+
+def _others_approvals(actor: Actor) -> list[Card]:
+    """What waits for somebody else's word: the one who asked wants to know that it does."""
+    waiting = visible_operations(actor).filter(state=State.AWAITING_APPROVAL).exclude(pk__in=waiting_for(actor).values("pk"))
+    found = list(waiting.defer("plan", "gates", "search").order_by("approval_deadline", "pk")[: AT_MOST + 1])
+    if not found:
+        return []
+    if len(found) == 1:
+        one = found[0]
+        text = f"asked by {one.requested_by_name}: “{one.reason}”"
+        return [Card(Tone.IDLE, f"{one.title} waits for an approval", text, one.get_absolute_url())]
+    count = f"{len(found)}" if len(found) <= AT_MOST else f"More than {AT_MOST}"
+    text = " · ".join(f"{one.title}, by {one.requested_by_name}" for one in found[:2])
+    return [Card(Tone.IDLE, f"{count} operations wait for an approval by others", text, reverse("approvals"))]
 
 
 def _silence() -> list[Card]:
@@ -175,6 +191,8 @@ def _queue(active: list[Status]) -> list[Card]:
     if not waiting:
         return []
     if len(waiting) == 1:
-        return [Card(Tone.IDLE, waiting[0].title, waiting[0].outcome or waiting[0].get_state_display(), waiting[0].get_absolute_url())]
+        one = waiting[0]
+        when = f"starts {one.scheduled_for:%-d %b %H:%M} UTC" if one.state == State.SCHEDULED else one.get_state_display()
+        return [Card(Tone.IDLE, one.title, one.outcome or when, one.get_absolute_url())]
     titles = ", ".join(one.title for one in waiting[:2])
     return [Card(Tone.IDLE, f"{len(waiting)} operations wait in the queue", titles, waiting[0].get_absolute_url())]

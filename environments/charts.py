@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from environments.health import Bucket
+from environments.samples import Bucket
 
 WIDTH, HEIGHT = 720.0, 96.0
 

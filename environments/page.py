@@ -10,9 +10,9 @@ from django.utils import timezone
 from controlplane.accounts.access import Actor
 from controlplane.operations.access import visible_operations
 from controlplane.operations.models import Operation
-from controlplane.operations.states import HOLDS_LOCKS, State
+from controlplane.operations.states import FINISHED, HOLDS_LOCKS, State
 from environments.charts import Chart, chart_of
-from environments.health import Health, buckets_of, health_of
+from environments.samples import Health, buckets_of, health_of
 from environments.models import ConfigEntry, Environment, EnvironmentLock, Placement
 
 HOURS = (1, 6, 24)
@@ -32,10 +32,10 @@ class Place:
 class EnvironmentPage:
     """Asked for part by part, each part in one or two queries."""
 
-    def __init__(self, actor: Actor, environment: Environment, hours: int = HOURS[0]) -> None:
+    def __init__(self, actor: Actor, environment: Environment, hours: str = "") -> None:
         self._actor = actor
         self.environment = environment
-        self.hours = hours if hours in HOURS else HOURS[0]
+        self.hours = next((known for known in HOURS if str(known) == hours), HOURS[0])
         self.spans = HOURS
 
     @cached_property
@@ -89,4 +89,4 @@ class EnvironmentPage:
     @cached_property
     def lately(self) -> list[Operation]:
         """What happened here."""
-        return list(self._here.defer("plan", "gates", "search").order_by("-pk")[:LATELY])
+        return list(self._here.filter(state__in=sorted(FINISHED)).defer("plan", "gates", "search").order_by("-pk")[:LATELY])

@@ -35,7 +35,7 @@ def environment(request: HttpRequest, slug: str) -> HttpResponse:
 def _page(request: HttpRequest, actor: Actor, place: Environment, problem: str = "", status: int = 200) -> HttpResponse:
     context = {
         "environment": place,
-        "page": EnvironmentPage(actor, place),
+        "page": EnvironmentPage(actor, place, request.GET.get("hours", "")),
         "may_operate": actor.may(Role.OPERATOR, [place.slug]),
         "problem": problem,
         "said": request.POST,
