@@ -1,0 +1,36 @@
+"""Locks on environments: somebody's word that nothing may change here for now."""
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from controlplane.accounts.access import Actor
+from controlplane.audit.record import record
+from controlplane.live.ring import ring
+from controlplane.operations.errors import Conflict, Invalid
+from environments.models import Environment, EnvironmentLock
+
+
+def take(actor: Actor, environment: Environment, reason: str) -> EnvironmentLock:
+    """Lock the environment against changes. Raises Invalid without a reason."""
+    if not reason.strip():
+        raise Invalid("Say why: whoever wants to deploy will read it.")
+    with transaction.atomic():
+        lock = EnvironmentLock.objects.create(
+            environment=environment, reason=reason.strip(), author_name=actor.who.name
+        )
+        transaction.on_commit(lambda: ring("news", "environments"))
+        scopes = [environment.slug]
+        record(actor.who, "environment.locked", f"environment {environment.slug}", scopes=scopes, reason=reason.strip())
+    return lock
+
+
+def release(actor: Actor, environment: Environment, lock_id: int) -> None:
+    """End a lock; it stays in the history. Raises Conflict when somebody was first, or there is no such lock."""
+    with transaction.atomic():
+        lock = EnvironmentLock.objects.filter(pk=lock_id, environment=environment, released_at=None).first()
+        still_open = EnvironmentLock.objects.filter(pk=lock_id, environment=environment, released_at=None)
+        if lock is None or not still_open.update(released_at=Now(), released_by_name=actor.who.name):
+            raise Conflict("This lock has been released already.")
+        transaction.on_commit(lambda: ring("news", "environments"))
+        scopes, data = [environment.slug], {"lock": lock.reason, "taken by": lock.author_name}
+        record(actor.who, "environment.unlocked", f"environment {environment.slug}", scopes=scopes, data=data)
