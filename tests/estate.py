@@ -1,0 +1,98 @@
+"""A small estate for the tests of pages: two environments on a driver of paper, and releases to bring there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from controlplane.operations.errors import StepError
+from controlplane.operations.plans import StepSpec
+from controlplane.operations.registry import StepContext, StepFunction, register_step
+from deployments.models import Release
+from environments.drivers.base import Rollout, Running, Software, Target
+from environments.models import Environment, Placement, Service
+
+
+@dataclass
+class Paper:
+    """A driver that writes down what runs where. unreachable: why it cannot be asked, if it cannot."""
+
+    name: str = "paper"
+    steps: Mapping[str, StepFunction] = field(default_factory=dict)
+    runs: dict[str, Running] = field(default_factory=dict)
+    unreachable: str = ""
+
+    def running(self, target: Target) -> list[Running]:
+        if self.unreachable:
+            raise StepError(self.unreachable)
+        return [self.runs.get(one.name, Running(one.name, "", "")) for one in target.instances]
+
+    def rollout(self, target: Target, running: list[Running], to: Software) -> Rollout:
+        moved = [one for one in running if one.digest != to.digest]
+        values = {"version": to.version, "digest": to.digest}
+        steps = [
+            StepSpec(f"{one.instance}-swap", f"swap {one.instance}", "paper.swap",
+                     {"instance": one.instance, **values}, group=one.instance, safe_point=True,
+                     on_failure=(f"{one.instance}-back",))
+            for one in moved
+        ]  # fmt: skip
+        back = [
+            StepSpec(f"{one.instance}-back", f"swap {one.instance} back", "paper.swap",
+                     {"instance": one.instance, "version": one.version, "digest": one.digest}, group=one.instance)
+            for one in moved
+        ]  # fmt: skip
+        changes = tuple({"what": one.instance, "from": one.version, "to": to.version} for one in moved)
+        return Rollout(tuple(steps), tuple(back), changes)
+
+
+paper = Paper()
+
+
+def _swap(context: StepContext, *, instance: str, version: str, digest: str) -> None:
+    if version == "1.6.0":
+        raise StepError("/health answered 503", permanent=True)
+    paper.runs[instance] = Running(instance, version, digest)
+
+
+SWAP = StepFunction(act=_swap)
+
+
+@dataclass(frozen=True)
+class Estate:
+    """What exists, by name."""
+
+    staging: Environment
+    production: Environment
+    service: Service
+    releases: dict[str, Release]
+
+
+def build() -> Estate:
+    """Write it into the database; 1.4.0 runs everywhere, 1.5.0 has run in staging."""
+    register_step("paper.swap", SWAP)
+    paper.__init__()  # type: ignore[misc]  # as new
+    service = Service.objects.create(slug="api", name="The API")
+    releases = {version: release(service, version) for version in ("1.4.0", "1.5.0", "1.6.0")}
+    staging = Environment.objects.create(slug="staging", name="Staging", driver="paper", position=1)
+    production = Environment.objects.create(
+        slug="production", name="Production", driver="paper", position=2, approvals_required=1, promoted_from="staging"
+    )
+    place(staging, service, releases["1.5.0"], 1)
+    place(production, service, releases["1.4.0"], 3)
+    return Estate(staging, production, service, releases)
+
+
+def release(service: Service, version: str) -> Release:
+    """A release whose checks passed."""
+    digest = "sha256:" + version.replace(".", "") * 21 + "a"
+    return Release.objects.create(
+        service=service, version=version, image="registry/api", digest=digest, ci="passed", created_by_name="pipeline"
+    )
+
+
+def place(environment: Environment, service: Service, runs: Release, count: int) -> Placement:
+    """The service in the environment, with the release on each of its instances."""
+    names = [f"{environment.slug}-{number}" for number in range(1, count + 1)]
+    paper.runs.update({name: Running(name, runs.version, runs.digest) for name in names})
+    return Placement.objects.create(
+        environment=environment, service=service, instances=[{"name": name} for name in names],
+        version=runs.version, digest=runs.digest,
+    )  # fmt: skip
