@@ -10,7 +10,7 @@ from controlplane.operations.answers import status_of
 from controlplane.operations.approvers import people_who_can
 from controlplane.operations.errors import OperationError, StepError
 from controlplane.operations.history import usual_seconds
-from controlplane.operations.keyset import page_of
+from controlplane.operations.keyset import key_in, page_of
 from controlplane.operations.planned import Planned
 from deployments.forms import DeploymentFilter, RequestForm
 from deployments.listing import load_release, visible_deployments, visible_releases, where_they_run
@@ -69,9 +69,7 @@ def release(request: HttpRequest, service: str, version: str) -> HttpResponse:
 
 
 def _keys(request: HttpRequest) -> tuple[int, int]:
-    given = (request.GET.get(name, "") for name in ("before", "after"))
-    before, after = (int(text) if text.isdecimal() and len(text) <= 18 else 0 for text in given)
-    return before, after
+    return key_in(request.GET.get("before", "")), key_in(request.GET.get("after", ""))
 
 
 # --- Asking for a deployment ----------------------------------------------------------------------------
@@ -85,8 +83,7 @@ def deploy(request: HttpRequest, slug: str) -> HttpResponse:
     environment = load_environment(actor, slug, Role.OPERATOR)
     placements = Placement.objects.filter(environment=environment).select_related("service")
     offered = Release.objects.filter(service__in=placements.values("service")).select_related("service")
-    wanted = (request.POST or request.GET).get("release", "")
-    if wanted.isdecimal() and len(wanted) <= 18:
+    if wanted := key_in((request.POST or request.GET).get("release", "")):
         return _propose(request, actor, environment, get_object_or_404(offered, pk=wanted), Deployment.Kind.DEPLOY)
     service = request.GET.get("service", "")
     choices = offered.filter(service__slug=service) if service else offered

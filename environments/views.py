@@ -8,6 +8,7 @@ from controlplane.accounts.access import Actor, actor_of, signed_in
 from controlplane.accounts.models import Role
 from controlplane.operations.answers import status_of
 from controlplane.operations.errors import OperationError
+from controlplane.operations.keyset import key_in
 from environments.access import load_environment
 from environments.board import board as board_of
 from environments.locks import release as release_lock
@@ -63,9 +64,8 @@ def unlock(request: HttpRequest, slug: str) -> HttpResponse:
     """Let changes happen again."""
     actor = actor_of(request)
     place = load_environment(actor, slug, Role.OPERATOR)
-    given = request.POST.get("lock", "")
     try:
-        release_lock(actor, place, int(given) if given.isdecimal() else 0)
+        release_lock(actor, place, key_in(request.POST.get("lock", "")))
     except OperationError as error:
         status = status_of(error, actor, "environment.unlock", slug, [slug])
         return _page(request, actor, place, str(error), status)

@@ -6,6 +6,7 @@ from django import forms
 from django.db.models import Q
 
 from controlplane.operations.errors import Invalid
+from controlplane.operations.keyset import key_in
 from controlplane.operations.lines import Line, lines_of
 from controlplane.operations.states import Answer
 
@@ -33,24 +34,19 @@ class LogQuery:
 
     def __init__(self, given: Mapping[str, str]) -> None:
         self.q = given.get("q", "").strip()[:200]
-        self._numbers = {name: number for name in ("before", "after", "around", "tail") if (number := _number(given, name)) is not None}
+        self._numbers = {name: key_in(given[name]) for name in ("before", "after", "around", "tail") if name in given}
 
     def lines(self, operation_id: int) -> list[Line]:
         """The lines, in order, at most some hundred; the end of the log when nothing is asked for."""
         numbers = self._numbers
         if self.q:
             return lines_of(operation_id, Q(text__icontains=self.q), limit=LINES)
-        if "before" in numbers:
+        if numbers.get("before"):
             return lines_of(operation_id, Q(seq__lt=numbers["before"]), limit=LINES, newest=True)
         if "after" in numbers:
             return lines_of(operation_id, Q(seq__gt=numbers["after"]), limit=LINES)
-        if "around" in numbers:
+        if numbers.get("around"):
             middle = numbers["around"]
             above = lines_of(operation_id, Q(seq__lt=middle), limit=LINES // 2, newest=True)
             return above + lines_of(operation_id, Q(seq__gte=middle), limit=LINES // 2)
-        return lines_of(operation_id, limit=min(TAIL, numbers.get("tail", LINES)), newest=True)
-
-
-def _number(given: Mapping[str, str], name: str) -> int | None:
-    text = given.get(name, "")
-    return int(text) if text.isdecimal() and len(text) <= 18 else None
+        return lines_of(operation_id, limit=min(TAIL, numbers.get("tail") or LINES), newest=True)

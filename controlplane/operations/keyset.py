@@ -5,8 +5,14 @@ from typing import Generic, TypeVar
 
 from django.db.models import Model, QuerySet
 
+DIGITS = 18  # of the greatest key that PostgreSQL's bigint surely holds
 Row = TypeVar("Row", bound=Model)
 SIZE = 50
+
+
+def key_in(text: str) -> int:
+    """The key somebody wrote in an address or a form; 0, which no row has, when it is none."""
+    return int(text) if text.isdecimal() and len(text) <= DIGITS else 0
 
 
 @dataclass(frozen=True)

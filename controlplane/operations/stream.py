@@ -10,6 +10,7 @@ from django.template.loader import render_to_string
 from controlplane.accounts.access import Actor
 from controlplane.live.sources import Row
 from controlplane.operations.access import load_operation
+from controlplane.operations.keyset import key_in
 from controlplane.operations.lines import lines_of
 from controlplane.operations.models import Operation
 from controlplane.operations.presentation import Status
@@ -47,6 +48,6 @@ def _status(operation: Operation) -> Row:
 
 
 def _number(key: str) -> int:
-    if not key.isdecimal() or len(key) > 18:
-        raise Http404("There is no such operation.")
-    return int(key)
+    if number := key_in(key):
+        return number
+    raise Http404("There is no such operation.")

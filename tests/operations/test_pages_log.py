@@ -48,7 +48,7 @@ def test_parts_of_it(client: Client, told: Operation, dana: Person) -> None:
 
 
 def test_nonsense_asks_for_the_end(client: Client, told: Operation, dana: Person) -> None:
-    assert numbers(client, dana, told, before="x", after="-1", tail="9" * 30)[-1] == told.last_seq
+    assert numbers(client, dana, told, before="x", around="-1", tail="9" * 30)[-1] == told.last_seq
 
 
 def test_without_a_script_a_search_is_a_page(client: Client, told: Operation, dana: Person) -> None:
