@@ -6,9 +6,8 @@ small task (docs/live.md has the figures).
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
@@ -20,9 +19,9 @@ from controlplane.live.requests import Refusal, StreamRequest, is_live
 from controlplane.live.sources import WORDS
 from controlplane.live.sse import RETRY, encode, news
 from controlplane.live.topics import Topic
-from controlplane.live.viewers import Closing, Receive, Send, Viewer, body_message
+from controlplane.live.viewers import Closing, Receive, Scope, Send, Viewer, body_message
 
-Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _COMMON_HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 _STREAM_START = {
@@ -43,7 +42,7 @@ class LiveApp:
         self._authenticate = authenticate
         self._hub: Hub | None = None
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live_and_stop(receive, send)
         elif scope["type"] == "http" and is_live(scope["path"]):
@@ -64,7 +63,7 @@ class LiveApp:
             await send({"type": f"{message['type']}.complete"})
 
 
-async def _serve(hub: Hub, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+async def _serve(hub: Hub, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer one request. Raises Refusal as long as nothing has been sent."""
     request = StreamRequest.of(scope)
     try:

@@ -66,11 +66,6 @@ def bearer(scope: Scope) -> str | None:
     return token.strip() if kind.lower() == "bearer" else None
 
 
-def cookies(scope: Scope) -> str:
-    """All cookies of a request, as one header."""
-    return "; ".join(_headers(scope, b"cookie"))
-
-
 def _cursor(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 19 and int(text) <= _LARGEST):
         raise Refusal(HTTPStatus.BAD_REQUEST, "`after` must be the number of the last row you have, or 0.")

@@ -40,7 +40,7 @@ class Source(Protocol):
     def read(self, key: str, after: int, limit: int) -> list[Row]:
         """The first `limit` rows with a number above `after`, in order.
 
-        After a row that is not a "line" the extras are asked for at once, after lines twice a second at most.
+        After a row that is not a "line" the extras are asked for at once, after lines three times a second at most.
         """
 
     def extras(self, key: str) -> list[Row]:

@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 PAGE_ROWS = 1000
 FLUSH_SECONDS = 0.1
 FLUSH_SECONDS_PER_VIEWER = 0.0001
-EXTRAS_SECONDS = 0.5
+EXTRAS_SECONDS = 0.3
+EXTRAS_GRACE_SECONDS = 0.15
 # How often a topic looks without having heard anything: when Redis rings, and when it is gone.
 POLL_SECONDS = 5.0
 POLL_SECONDS_DEAF = 1.0
@@ -135,7 +136,8 @@ class Topic:
         if self._rows_due or self._words:
             return
         self._bell.clear()
-        until_extras = max(0.0, self._extras_due - asyncio.get_running_loop().time())
+        # While rows come, the extras go out with them and cost no flush of their own.
+        until_extras = max(0.0, self._extras_due + EXTRAS_GRACE_SECONDS - asyncio.get_running_loop().time())
         try:
             async with asyncio.timeout(min(until_extras, POLL_SECONDS_DEAF if self.deaf else POLL_SECONDS)):
                 await self._bell.wait()
