@@ -113,7 +113,8 @@ def _what_will_run(environment: Environment, placement: Placement) -> list[Runni
     if last is None:
         return running
     release = last.release
-    return [replace(one, version=release.version, digest=release.digest, image=release.image) for one in running]
+    after = {"version": release.version, "digest": release.digest, "image": release.image, "reference": ""}
+    return [replace(one, **after) for one in running]
 
 
 def request_deployment(
