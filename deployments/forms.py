@@ -1,6 +1,7 @@
 """What people send to the pages of deployments."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
@@ -62,7 +63,7 @@ class DeploymentFilter(forms.Form):
         """The rows wanted. A filter that cannot be read is left out, and its field says so."""
         self.is_valid()
         wanted = {name: value for name, value in self.cleaned_data.items() if value}
-        conditions = {
+        conditions: dict[str, Callable[[Any], Q]] = {
             "q": lambda words: Q(operation__search=words_query(words)),
             "environment": lambda slug: Q(environment__slug=slug),
             "service": lambda slug: Q(release__service__slug=slug),

@@ -105,18 +105,14 @@ def rollback(request: HttpRequest, slug: str, service: str) -> HttpResponse:
     return _propose(request, actor, environment, earlier, Deployment.Kind.ROLLBACK)
 
 
-def _propose(
-    request: HttpRequest, actor: Actor, environment: Environment, release: Release, kind: str
-) -> HttpResponse:
+def _propose(request: HttpRequest, actor: Actor, environment: Environment, release: Release, kind: str) -> HttpResponse:
     """The plan, and the form that asks for it: 422 keeps what was typed, 409 shows the plan as it is now."""
     form = RequestForm(request.POST or None, initial={"release": release}, environment=environment)
     status, problem = 200 if request.method == "GET" else 422, ""
     if form.is_valid():
         said = {name: form.cleaned_data[name] for name in ("reason", "scheduled_for", "plan_digest")}
         try:
-            return redirect(
-                request_deployment(actor, environment=environment, release=release, kind=kind, **said)
-            )
+            return redirect(request_deployment(actor, environment=environment, release=release, kind=kind, **said))
         except OperationError as error:
             status = status_of(error, actor, "deployment.request", f"{release}", [environment.slug])
             problem = str(error)

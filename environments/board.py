@@ -11,15 +11,15 @@ from django.urls import reverse
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Role
 from controlplane.clock.models import Beat
-from controlplane.operations.access import visible_operations
+from controlplane.operations.access import HEAVY, visible_operations
 from controlplane.operations.inbox import waiting_for
 from controlplane.operations.models import Operation
 from controlplane.operations.presentation import Status
 from controlplane.operations.states import EXECUTING, HOLDS_LOCKS, State
 from controlplane.web.tones import Tone
 from environments.access import visible_environments
-from environments.samples import Health, health_of
 from environments.models import Environment, EnvironmentLock, Placement, Service
+from environments.samples import Health, health_of
 
 LATELY = 10
 AT_MOST = 6
@@ -84,8 +84,10 @@ def board(actor: Actor) -> Board:
                 column.moving = status
             else:
                 column.queued += 1
-    lately = visible_operations(actor).defer("plan", "gates", "search").order_by("-pk")[:LATELY]
-    return Board(_cards(actor, active, list(columns.values())), list(columns.values()), _rows(actor, columns), list(lately))
+    lately = visible_operations(actor).defer(*HEAVY).order_by("-pk")[:LATELY]
+    return Board(
+        _cards(actor, active, list(columns.values())), list(columns.values()), _rows(actor, columns), list(lately)
+    )
 
 
 def _active(actor: Actor) -> list[Status]:
@@ -130,31 +132,27 @@ def _doubts(active: list[Status]) -> list[Card]:
 
 
 def _approvals(actor: Actor) -> list[Card]:
-    mine = list(waiting_for(actor).defer("plan", "gates").order_by("approval_deadline", "pk")[:AT_MOST])
-    if not mine:
-        return []
-    if len(mine) == 1:
-        one = mine[0]
-        text = f"asked by {one.requested_by_name}: “{one.reason}”"
-        return [Card(Tone.WAIT, f"{one.title} waits for your approval", text, one.get_absolute_url())]
-    count = f"{len(mine)}" if len(mine) < AT_MOST else f"{AT_MOST} or more"
-    text = " · ".join(f"{one.title}, by {one.requested_by_name}" for one in mine[:2])
-    return [Card(Tone.WAIT, f"{count} operations wait for your approval", text, reverse("approvals"))]
+    mine = waiting_for(actor).defer(*HEAVY).order_by("approval_deadline", "pk")
+    return _one_or_many(Tone.WAIT, list(mine[:AT_MOST]), "your approval")
 
 
 def _others_approvals(actor: Actor) -> list[Card]:
-    """What waits for somebody else's word: the one who asked wants to know that it does."""
-    waiting = visible_operations(actor).filter(state=State.AWAITING_APPROVAL).exclude(pk__in=waiting_for(actor).values("pk"))
-    found = list(waiting.defer("plan", "gates", "search").order_by("approval_deadline", "pk")[: AT_MOST + 1])
-    if not found:
+    """The one who asked wants to know that somebody else's word is still missing."""
+    waiting = visible_operations(actor).filter(state=State.AWAITING_APPROVAL).defer(*HEAVY)
+    others = waiting.exclude(pk__in=waiting_for(actor).values("pk")).order_by("approval_deadline", "pk")
+    return _one_or_many(Tone.IDLE, list(others[:AT_MOST]), "an approval")
+
+
+def _one_or_many(tone: Tone, waiting: list[Operation], what: str) -> list[Card]:
+    if not waiting:
         return []
-    if len(found) == 1:
-        one = found[0]
+    if len(waiting) == 1:
+        one = waiting[0]
         text = f"asked by {one.requested_by_name}: “{one.reason}”"
-        return [Card(Tone.IDLE, f"{one.title} waits for an approval", text, one.get_absolute_url())]
-    count = f"{len(found)}" if len(found) <= AT_MOST else f"More than {AT_MOST}"
-    text = " · ".join(f"{one.title}, by {one.requested_by_name}" for one in found[:2])
-    return [Card(Tone.IDLE, f"{count} operations wait for an approval by others", text, reverse("approvals"))]
+        return [Card(tone, f"{one.title} waits for {what}", text, one.get_absolute_url())]
+    count = f"{AT_MOST} or more" if len(waiting) == AT_MOST else str(len(waiting))
+    text = " · ".join(f"{one.title}, by {one.requested_by_name}" for one in waiting[:2])
+    return [Card(tone, f"{count} operations wait for {what}", text, reverse("approvals"))]
 
 
 def _silence() -> list[Card]:
@@ -190,9 +188,9 @@ def _queue(active: list[Status]) -> list[Card]:
     waiting = [status.operation for status in active if status.operation.state in (State.QUEUED, State.SCHEDULED)]
     if not waiting:
         return []
-    if len(waiting) == 1:
-        one = waiting[0]
-        when = f"starts {one.scheduled_for:%-d %b %H:%M} UTC" if one.state == State.SCHEDULED else one.get_state_display()
-        return [Card(Tone.IDLE, one.title, one.outcome or when, one.get_absolute_url())]
-    titles = ", ".join(one.title for one in waiting[:2])
-    return [Card(Tone.IDLE, f"{len(waiting)} operations wait in the queue", titles, waiting[0].get_absolute_url())]
+    first = waiting[0]
+    if len(waiting) > 1:
+        titles = ", ".join(one.title for one in waiting[:2])
+        return [Card(Tone.IDLE, f"{len(waiting)} operations wait in the queue", titles, first.get_absolute_url())]
+    words = f"starts {first.scheduled_for:%-d %b %H:%M} UTC" if first.scheduled_for else first.get_state_display()
+    return [Card(Tone.IDLE, first.title, first.outcome or words, first.get_absolute_url())]

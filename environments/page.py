@@ -8,12 +8,12 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from controlplane.accounts.access import Actor
-from controlplane.operations.access import visible_operations
+from controlplane.operations.access import HEAVY, visible_operations
 from controlplane.operations.models import Operation
 from controlplane.operations.states import FINISHED, HOLDS_LOCKS, State
 from environments.charts import Chart, chart_of
-from environments.samples import Health, buckets_of, health_of
 from environments.models import ConfigEntry, Environment, EnvironmentLock, Placement
+from environments.samples import Health, buckets_of, health_of
 
 HOURS = (1, 6, 24)
 BUCKETS = 60
@@ -41,7 +41,9 @@ class EnvironmentPage:
     @cached_property
     def places(self) -> list[Place]:
         """The services here."""
-        placements = list(Placement.objects.filter(environment=self.environment).select_related("environment", "service"))
+        placements = list(
+            Placement.objects.filter(environment=self.environment).select_related("environment", "service")
+        )
         health = health_of(placements)
         until = timezone.now()
         since = until - timedelta(hours=self.hours)
@@ -84,9 +86,9 @@ class EnvironmentPage:
     def queue(self) -> list[Operation]:
         """What waits its turn, in the order in which it will start."""
         waiting = self._here.filter(state__in=[State.QUEUED, State.SCHEDULED, State.AWAITING_APPROVAL])
-        return list(waiting.defer("plan", "gates", "search").order_by("queued_at", "scheduled_for", "pk")[:LATELY])
+        return list(waiting.defer(*HEAVY).order_by("queued_at", "scheduled_for", "pk")[:LATELY])
 
     @cached_property
     def lately(self) -> list[Operation]:
         """What happened here."""
-        return list(self._here.filter(state__in=sorted(FINISHED)).defer("plan", "gates", "search").order_by("-pk")[:LATELY])
+        return list(self._here.filter(state__in=sorted(FINISHED)).defer(*HEAVY).order_by("-pk")[:LATELY])

@@ -117,9 +117,7 @@ def _instance(name: str, sample: HealthSample | None) -> InstanceHealth:
         return InstanceHealth(name, Tone.IDLE, "not probed lately")
     rotation = {True: "in", False: "out", None: "–"}[sample.in_rotation]
     tone, word = (Tone.OK, "healthy") if sample.healthy else (Tone.BAD, "not healthy")
-    return InstanceHealth(
-        name, tone, word, sample.version, rotation, sample.latency_ms, sample.words, sample.at
-    )
+    return InstanceHealth(name, tone, word, sample.version, rotation, sample.latency_ms, sample.words, sample.at)
 
 
 def buckets_of(

@@ -7,6 +7,9 @@ from controlplane.accounts.access import Actor, require
 from controlplane.accounts.models import Role
 from controlplane.operations.models import Operation
 
+# What lists do not show: a plan may be long.
+HEAVY = ("plan", "gates", "search")
+
 
 def visible_operations(actor: Actor, role: Role = Role.VIEWER) -> QuerySet[Operation]:
     """The operations of which this person has the role in every scope."""

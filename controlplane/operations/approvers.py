@@ -8,7 +8,7 @@ from controlplane.operations.access import roles_from
 SHOWN = 6
 
 
-def people_who_can(role: Role, scopes: Sequence[str], *, besides: int | None = None) -> list[str]:
+def people_who_can(role: Role, scopes: Sequence[str], *, besides: int) -> list[str]:
     """Names of active people who hold the role, or one that includes it, in all the scopes; some of them."""
     people = Person.objects.filter(is_active=True).exclude(pk=besides)
     for scope in scopes:

@@ -1,5 +1,6 @@
 """What waits for an approval, and whose."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet
@@ -32,9 +33,9 @@ def _awaiting(actor: Actor) -> QuerySet[Operation]:
 class Inbox:
     """What the page of approvals shows, the most pressing first, and the latest decisions."""
 
-    mine: list[Operation]
-    others: list[Operation]
-    decided: list[Approval]
+    mine: Sequence[Operation]
+    others: Sequence[Operation]
+    decided: Sequence[Approval]
 
 
 def inbox(actor: Actor) -> Inbox:

@@ -242,4 +242,3 @@ class Status:
         untouched = ", ".join(part.title for part in named if not part.begun)
         said = [f"Done: {done}." if done else "", f"Not touched yet: {untouched}." if untouched else ""]
         return " ".join(filter(None, said))
-

@@ -1,10 +1,12 @@
 """Asking for a deployment: the plan comes first, words say what is missing, and nothing typed is lost."""
 
+from datetime import timedelta
+from typing import Any
+
 import pytest
-from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
-from django.utils.timezone import now, timedelta
+from django.utils.timezone import now
 
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
@@ -23,26 +25,27 @@ def url(estate: Estate, version: str = "1.5.0", environment: str = "production")
     return f"{reverse('deploy', args=[environment])}?release={estate.releases[version].pk}"
 
 
-def ask(client: Client, estate: Estate, version: str = "1.5.0", **values: str) -> HttpResponse:
+def ask(client: Client, estate: Estate, version: str = "1.5.0", **values: str) -> Any:
     chosen = estate.releases[version]
     form = {"release": str(chosen.pk), "plan_digest": draft(estate.production, chosen).plan.digest, **FORM, **values}
-    return client.post(reverse("deploy", args=["production"]), form)  # type: ignore[return-value]
+    return client.post(reverse("deploy", args=["production"]), form)
 
 
-def text(answer: HttpResponse) -> str:
-    return answer.content.decode()
+def text(answer: Any) -> str:
+    return str(answer.content.decode())
 
 
 class TestWho:
     @pytest.mark.parametrize("path", ["/environments/production/deploy", "/environments/production/rollback/api"])
-    def test_only_operators_of_the_environment(
-        self, client: Client, estate: Estate, charlie: Person, dana: Person, eve: Person, path: str
+    @pytest.mark.parametrize(("name", "status"), [("charlie", 404), ("eve", 404), ("dana", 403)])
+    def test_only_operators_of_the_environment(  # noqa: PLR0917 (fixtures)
+        self, client: Client, estate: Estate, request: pytest.FixtureRequest, name: str, status: int, path: str
     ) -> None:
         assert client.get(path).status_code == client.post(path).status_code == 302
-        for person, status in ((charlie, 404), (eve, 404), (dana, 403)):
-            client.force_login(person)
-            assert client.get(path).status_code == status
-            assert client.post(path, {"release": estate.releases["1.5.0"].pk, **FORM}).status_code == status
+        release = estate.releases["1.5.0"].pk
+        client.force_login(request.getfixturevalue(name))
+        assert client.get(path).status_code == status
+        assert client.post(path, {"release": release, **FORM}).status_code == status
         assert not Operation.objects.exists()
 
     def test_nothing_of_elsewhere(self, client: Client, estate: Estate, alice: Person) -> None:
@@ -172,7 +175,8 @@ class TestRollback:
         assert "Roll back api to 1.4.0 in production" in page
         digest = draft(estate.production, estate.releases["1.4.0"], "rollback").plan.digest
         assert digest in page
-        form = {"release": estate.releases["1.4.0"].pk, "plan_digest": digest, "reason": "slow", "confirm": "Production"}
+        release = estate.releases["1.4.0"].pk
+        form = {"release": release, "plan_digest": digest, "reason": "slow", "confirm": "Production"}
         client.post(address, form)
         back = Operation.objects.latest("pk")
         assert (back.deployment.kind, back.deployment.release.version, back.reason) == ("rollback", "1.4.0", "slow")

@@ -34,8 +34,8 @@ def board(client: Client, person: Person) -> str:
 
 
 def ask(estate: Estate, person: Person, version: str = "1.5.0") -> Operation:
-    chosen = {"environment": estate.production, "release": estate.releases[version]}
-    return request_deployment(Actor(person), **chosen, reason="checkout fix")
+    release = estate.releases[version]
+    return request_deployment(Actor(person), environment=estate.production, release=release, reason="checkout fix")
 
 
 def heard(placement: Placement, **healthy: bool) -> None:
@@ -84,16 +84,19 @@ def test_what_needs_this_person_comes_first(client: Client, estate: Estate, alic
     assert "waits for your approval" not in board(client, alice)
 
 
-def test_what_moves_shows_how_far(client: Client, estate: Estate, alice: Person, bob: Person) -> None:
+def test_what_moves_shows_how_far(
+    client: Client, estate: Estate, alice: Person, bob: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
     operation = ask(estate, alice)
     transitions.approve(operation.pk, Actor(bob), operation.plan_digest)
     seen: list[str] = []
-    at = ("effect_done", "production-2-swap")
-    boundaries.listeners.append(lambda boundary, _, step: (boundary, step) == at and seen.append(board(client, alice)))
-    try:
-        engine.run(operation.pk, "w1")
-    finally:
-        boundaries.listeners.clear()
+
+    def listen(boundary: str, _: int, step: str) -> None:
+        if (boundary, step) == ("effect_done", "production-2-swap"):
+            seen.append(board(client, alice))
+
+    monkeypatch.setattr(boundaries, "listeners", [listen])
+    engine.run(operation.pk, "w1")
     assert "production-2, 2 of 3" in seen[0]
     assert 'value="33"' in seen[0]
     after = board(client, alice)

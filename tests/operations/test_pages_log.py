@@ -29,7 +29,7 @@ def told(ask: Ask, world: World) -> Operation:
     return operation
 
 
-def numbers(client: Client, person: Person, operation: Operation, **query: object) -> list[int]:
+def numbers(client: Client, person: Person, operation: Operation, **query: str | int) -> list[int]:
     client.force_login(person)
     answer = client.get(reverse("operation-log", args=[operation.pk]), query, headers={"HX-Request": "true"})
     return [int(seq) for seq in re.findall(r'<li id="L(\d+)"', answer.content.decode())]

@@ -111,15 +111,21 @@ class TestStop:
     def test_a_running_one_names_its_next_safe_point(self, client: Client, ask: Ask, alice: Person) -> None:
         operation = ask(plan_of("one", "two"))
         seen: list[str] = []
-        at = {("effect_done", "one"): lambda: seen.append(page(client, alice, operation))}
-        boundaries.listeners.append(lambda boundary, _, step: at.get((boundary, step), list)() and None)
+
+        def listen(boundary: str, _: int, step: str) -> None:
+            if (boundary, step) == ("effect_done", "one"):
+                seen.append(page(client, alice, operation))
+
+        boundaries.listeners.append(listen)
         engine.run(operation.pk, "w1")
         assert "before two" in seen[0]
         assert "Not touched yet: two." in seen[0]
 
 
 class TestDoubt:
-    def test_the_open_step_is_named_and_answered(self, client: Client, ask: Ask, alice: Person, dana: Person, world: World) -> None:
+    def test_the_open_step_is_named_and_answered(
+        self, client: Client, ask: Ask, dana: Person, alice: Person, world: World
+    ) -> None:
         operation = ask()
         world.doubt["one"] = Unknown("The connection broke. Look at host 1.")
         engine.run(operation.pk, "w1")
