@@ -1,0 +1,1 @@
+"""People, their roles in each environment, and their API tokens."""

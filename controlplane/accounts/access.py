@@ -1,90 +1,108 @@
-"""Who may do what where. Views load through here: the object, or 404, or 403 with words that say who can."""
+"""Who is acting, what they may do, and how they are refused."""
 
 from collections.abc import Callable, Sequence
-from functools import cached_property, wraps
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.db.models import Q
+from django.http import Http404, HttpRequest, HttpResponseBase
 
-from controlplane.accounts.models import EVERYWHERE, Person, Role
+from controlplane.accounts.models import EVERYWHERE, Person, Role, roles_of, scopes_with
 from controlplane.audit.record import Who, record_denied
 
+View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 
+NAMES_AT_MOST = 5
+
+
+@dataclass(frozen=True)
 class Actor:
-    """A person as they act now. cap: the most their token may do; via: how they came in."""
+    """A person, acting in a certain way. cap: the strongest role that this way allows (a token's)."""
 
-    def __init__(self, person: Person, cap: Role | None = None, via: str = "web") -> None:
-        self.person = person
-        self.cap = cap
-        self.via = via
+    person: Person
+    cap: Role | None = None
+    via: str = "web"
 
     @property
     def who(self) -> Who:
-        """For the audit trail."""
+        """As the audit trail knows them."""
         return Who(self.person.title_name, self.person.pk, self.via)
 
     @cached_property
     def _roles(self) -> dict[str, Role]:
-        if not self.person.is_active:
-            return {}
-        roles = {scope: Role(role) for scope, role in self.person.grants.values_list("scope", "role")}
-        if self.cap is not None:
-            roles = {scope: min(role, self.cap, key=lambda one: one.rank) for scope, role in roles.items()}
-        return roles
+        roles = roles_of(self.person)
+        if self.cap is None:
+            return roles
+        cap = self.cap
+        return {scope: cap if role.includes(cap) else role for scope, role in roles.items()}
 
     def role_in(self, scope: str) -> Role | None:
-        """The strongest role there, of what is granted for the scope and for everywhere; None for none."""
-        found = [self._roles[key] for key in (scope, EVERYWHERE) if key in self._roles]
-        return max(found, key=lambda role: role.rank, default=None)
+        """The strongest role in the scope, given there or everywhere; None for no access at all."""
+        held = [self._roles[key] for key in (scope, EVERYWHERE) if key in self._roles]
+        return max(held, key=lambda role: role.rank, default=None)
 
     def may(self, role: Role, scopes: Sequence[str]) -> bool:
-        """Whether the role, or a stronger one, is held in all of these scopes."""
-        return all((held := self.role_in(scope)) is not None and held.rank >= role.rank for scope in scopes)
+        """Has the role in all of the scopes. No scope at all means the whole installation."""
+        return all((held := self.role_in(scope)) and held.includes(role) for scope in scopes or [EVERYWHERE])
 
     def scopes(self, role: Role = Role.VIEWER) -> list[str] | None:
-        """Where the role is held; None means everywhere."""
-        held = [scope for scope, own in self._roles.items() if own.rank >= role.rank]
-        return None if EVERYWHERE in held else sorted(held)
+        """Where they have the role; None for everywhere."""
+        return scopes_with(role, self._roles)
 
     @property
     def is_admin(self) -> bool:
-        """Administers the whole installation."""
+        """May manage people and everything else."""
         return self.may(Role.ADMIN, [EVERYWHERE])
 
 
+def signed_in(view: View) -> View:
+    """For every page: send strangers to the sign-in, and from there back to the page."""
+    return login_required(view)
+
+
 def actor_of(request: HttpRequest) -> Actor:
-    """The signed-in person of a page; asked for once a request."""
-    actor = getattr(request, "actor", None)
-    if actor is None:
-        assert isinstance(request.user, Person)
+    """Who is signed in. Raises PermissionDenied for nobody."""
+    actor: Actor | None = getattr(request, "actor", None)
+    if actor is None or actor.person != request.user:
+        if not isinstance(request.user, Person):
+            raise PermissionDenied("Sign in first.")
         actor = Actor(request.user)
         request.actor = actor  # type: ignore[attr-defined]
     return actor
 
 
-def require(actor: Actor, role: Role, scopes: Sequence[str], what: str) -> None:
-    """Raise unless the role is held in all scopes.
+def holders(role: Role, scopes: Sequence[str]) -> list[Person]:
+    """The active people who have the role in all of the scopes, by name."""
+    enough = [other for other in Role if other.includes(role)]
+    people = Person.objects.filter(is_active=True)
+    for scope in scopes or [EVERYWHERE]:
+        people = people.filter(Q(grants__scope=scope) | Q(grants__scope=EVERYWHERE), grants__role__in=enough)
+    return list(people.distinct().order_by("first_name", "username"))
 
-    Http404 when a scope is invisible to the person, so that nothing can be guessed; PermissionDenied, in words
-    that say who can, when it is visible. Both are kept in the audit trail.
+
+def require(actor: Actor, role: Role, scopes: Sequence[str], what: str) -> None:
+    """Return if the actor has the role in all of the scopes.
+
+    Otherwise raise Http404 if they see none of the scopes (so that numbers cannot be tried out), else
+    PermissionDenied in words that say who can. Both go to the audit trail; so call it outside of a transaction.
     """
     if actor.may(role, scopes):
         return
-    visible = actor.may(Role.VIEWER, scopes)
-    words = f"Only people with the role {role.label} for {', '.join(scopes)} can do this."
-    record_denied(actor.who, what, ", ".join(scopes), scopes=scopes, reason=words if visible else "not visible")
+    visible = not scopes or any(actor.role_in(scope) for scope in scopes)
+    words = _refusal(actor, role, scopes) if visible else "They see none of its environments."
+    record_denied(actor.who, "access.denied", what, scopes=scopes, reason=words)
     if not visible:
-        raise Http404("There is no such thing, or it is not yours to see.")
+        raise Http404
     raise PermissionDenied(words)
 
 
-def signed_in(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Every page: whoever is not signed in is asked to, and comes back here."""
-
-    @wraps(view)
-    def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        return view(request, *args, **kwargs)
-
-    return login_required(inner)
+def _refusal(actor: Actor, role: Role, scopes: Sequence[str]) -> str:
+    where = f" in {' and '.join(scopes)}" if scopes else ""
+    if actor.cap and not actor.cap.includes(role):
+        return f"This needs the role {role.label}{where}, and the token allows only {actor.cap.label}."
+    names = [person.title_name for person in holders(role, scopes) if person != actor.person][:NAMES_AT_MOST]
+    who = f" {' or '.join(names)} can do it." if names else ""
+    return f"This needs the role {role.label}{where}.{who} An administrator gives roles."

@@ -1,15 +1,18 @@
-"""People, what they may do where, and the tokens their programs sign in with."""
+"""People, what they may do where, and the tokens of their programs."""
 
-from django.conf import settings
+from collections.abc import Mapping
+
 from django.contrib.auth.models import AbstractUser
 from django.db import models
-from django.db.models.functions import Now
+from django.db.models.functions import Lower, Now
+
+from controlplane.accounts.scopes import known_scopes
 
 EVERYWHERE = "*"
 
 
 class Role(models.TextChoices):
-    """What a person may do in an environment; each role includes the ones before it."""
+    """What one may do, weakest first; each includes the ones before it."""
 
     VIEWER = "viewer", "viewer"
     OPERATOR = "operator", "operator"
@@ -18,48 +21,98 @@ class Role(models.TextChoices):
 
     @property
     def rank(self) -> int:
-        """Greater includes smaller."""
+        """Its place among the roles, from 0."""
         return list(Role).index(self)
+
+    def includes(self, other: "Role") -> bool:
+        """May everything that the other may."""
+        return self.rank >= other.rank
 
 
 class Person(AbstractUser):
-    """Somebody who signs in."""
+    """Somebody who signs in, or who has only tokens. The whole name is kept in `first_name`: names have no parts."""
+
+    class Meta:
+        verbose_name_plural = "people"
+        constraints = [
+            # Alice and alice are the same person to everybody who reads a history.
+            models.UniqueConstraint(Lower("username"), name="person_username_once"),
+        ]
+
+    def __str__(self) -> str:
+        return self.title_name
 
     @property
     def title_name(self) -> str:
-        """The name that history keeps."""
+        """The name that pages and the audit trail show."""
         return self.get_full_name() or self.username
+
+    # What the audit trail, which knows no roles, asks of its reader.
+
+    @property
+    def audit_scopes(self) -> list[str] | None:
+        """The environments whose entries this person may read; None for all."""
+        return scopes_with(Role.VIEWER, roles_of(self))
+
+    @property
+    def audit_whole(self) -> bool:
+        """Whether this person may read the entries about the installation itself."""
+        return roles_of(self).get(EVERYWHERE) == Role.ADMIN
+
+    @property
+    def audit_choices(self) -> list[str]:
+        """The environments to choose from when filtering."""
+        scopes = self.audit_scopes
+        return known_scopes() if scopes is None else scopes
 
 
 class Grant(models.Model):
-    """A role of a person in one scope, or everywhere ("*")."""
+    """A person's role in one environment, or everywhere."""
 
-    person = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="grants")
+    person = models.ForeignKey(Person, on_delete=models.CASCADE, related_name="grants")
     scope = models.CharField(max_length=60)
     role = models.CharField(max_length=20, choices=Role.choices)
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(name="grant_once", fields=["person", "scope"]),
-            models.CheckConstraint(name="grant_role_known", condition=models.Q(role__in=Role.values)),
+            models.UniqueConstraint(fields=["person", "scope"], name="grant_once"),
+            models.CheckConstraint(condition=models.Q(role__in=Role.values), name="grant_role_known"),
         ]
 
     def __str__(self) -> str:
-        return f"{self.person} is {self.role} in {self.scope}"
+        return f"{self.person}: {self.role} in {self.scope}"
 
 
 class ApiToken(models.Model):
-    """A key for programs: only its SHA-256 is kept. Its role is a cap on its person's roles."""
+    """Lets a program act as a person, until it expires, with at most the role that it was given."""
 
-    person = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="tokens")
+    person = models.ForeignKey(Person, on_delete=models.CASCADE, related_name="tokens")
     name = models.CharField(max_length=100)
+    # The beginning of the token, by which people tell theirs apart; the rest is stored nowhere.
     prefix = models.CharField(max_length=12)
     digest = models.CharField(max_length=64, unique=True)
     role = models.CharField(max_length=20, choices=Role.choices)
     created_at = models.DateTimeField(db_default=Now())
     expires_at = models.DateTimeField()
-    last_used_at = models.DateTimeField(null=True, blank=True)
-    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=models.Q(role__in=Role.values), name="token_role_known")]
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.prefix}…)"
+        return f"token {self.prefix}… “{self.name}” of {self.person}"
+
+
+def roles_of(person: Person) -> dict[str, Role]:
+    """By scope; somebody who was deactivated has none."""
+    if not person.is_active:
+        return {}
+    return {scope: Role(role) for scope, role in person.grants.values_list("scope", "role")}
+
+
+def scopes_with(role: Role, roles: Mapping[str, Role]) -> list[str] | None:
+    """The scopes in which these roles include the given one; None for everywhere."""
+    if EVERYWHERE in roles and roles[EVERYWHERE].includes(role):
+        return None
+    return sorted(scope for scope, held in roles.items() if scope != EVERYWHERE and held.includes(role))

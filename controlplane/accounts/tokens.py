@@ -1,50 +1,59 @@
-"""API tokens: made once, shown once, kept as a hash."""
+"""API tokens: shown once, stored as a digest, expiring, never stronger than the role they were given."""
 
 import hashlib
 import secrets
 from datetime import timedelta
 
 from django.db import transaction
-from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import ApiToken, Person, Role
 from controlplane.audit.record import Who, record
 
-MARK = "cp_"
+PREFIX_LENGTH = 9
+# How often the time of the last use is written.
+USED_EVERY = timedelta(minutes=1)
 
 
 def create_token(person: Person, name: str, role: Role, lifetime_days: int, who: Who) -> tuple[ApiToken, str]:
-    """A new token and its text, which nobody can read again."""
-    text = MARK + secrets.token_urlsafe(32)
+    """A new token and its plaintext, which can never be shown again. role: the strongest that it allows."""
+    plaintext = f"cp_{secrets.token_urlsafe(32)}"
     with transaction.atomic():
         token = ApiToken.objects.create(
-            person=person, name=name, prefix=text[:9], digest=_digest(text), role=role,
-            expires_at=Now() + timedelta(days=lifetime_days),
-        )  # fmt: skip
-        data = {"name": name, "role": str(role), "days": lifetime_days}
-        record(who, "token.created", f"token {token.prefix} of {person.username}", data=data)
-    return token, text
+            person=person,
+            name=name,
+            prefix=plaintext[:PREFIX_LENGTH],
+            digest=_digest(plaintext),
+            role=role,
+            expires_at=timezone.now() + timedelta(days=lifetime_days),
+        )
+        data = {"role": token.role, "expires_at": token.expires_at}
+        record(who, "token.created", str(token), data=data)
+    return token, plaintext
 
 
-def authenticate(text: str) -> Actor | None:
-    """Whose token it is, with the token's cap; None when it is unknown, expired, revoked or its person gone."""
+def authenticate(plaintext: str) -> Actor | None:
+    """Who acts with this token; None if it is unknown, expired or revoked, or its person was deactivated.
+
+    The token is found by its digest: how long that takes tells nothing about the token itself.
+    """
     valid = ApiToken.objects.filter(revoked_at=None, expires_at__gt=Now(), person__is_active=True)
-    token = valid.select_related("person").filter(digest=_digest(text)).first()
+    token = valid.select_related("person").filter(digest=_digest(plaintext)).first()
     if token is None:
         return None
-    stale = Q(last_used_at=None) | Q(last_used_at__lt=Now() - timedelta(minutes=1))
-    ApiToken.objects.filter(stale, pk=token.pk).update(last_used_at=Now())
-    return Actor(token.person, Role(token.role), f"api token {token.name}")
+    if token.last_used_at is None or timezone.now() - token.last_used_at >= USED_EVERY:
+        ApiToken.objects.filter(pk=token.pk).update(last_used_at=Now())
+    return Actor(token.person, cap=Role(token.role), via=f"api token {token.name}")
 
 
 def revoke(token: ApiToken, who: Who, reason: str = "") -> None:
-    """End a token for good."""
+    """Refuse the token from now on. A second time changes nothing."""
     with transaction.atomic():
         if ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=Now()):
-            record(who, "token.revoked", f"token {token.prefix} of {token.person.username}", reason=reason)
+            record(who, "token.revoked", str(token), reason=reason)
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _digest(plaintext: str) -> str:
+    return hashlib.sha256(plaintext.encode(errors="replace")).hexdigest()

@@ -1,33 +1,46 @@
-"""The audit trail: append-only, hash-chained. The database itself refuses to change or delete an entry."""
+"""One entry of the audit trail. The database itself refuses to change or remove it (see the migration)."""
 
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
+from django.db.models import F
+from django.db.models.functions import Upper
 
 
 class Entry(models.Model):
-    """Who did what, to what, when and why. Names are text: deleting a person erases nothing here."""
+    """Who did what to what, when and why. Written by `record.record` only.
 
+    Names are kept as they were and point to nobody: deleting a person, a token or an operation changes nothing here.
+    """
+
+    # Without gaps, so that a missing entry shows: given under the lock of the chain, not by a sequence.
+    id = models.BigIntegerField(primary_key=True)
+    # By the database's clock, and never before the entry ahead: the order of ids is the order of times.
     at = models.DateTimeField()
-    actor = models.CharField(max_length=200)
+    actor = models.TextField()
     actor_id = models.BigIntegerField(null=True)
-    via = models.CharField(max_length=200)
-    action = models.CharField(max_length=80)
-    target = models.CharField(max_length=300)
-    scopes = ArrayField(models.CharField(max_length=60), default=list)  # empty: the whole installation
+    via = models.TextField()
+    action = models.TextField()
+    target = models.TextField()
+    # The environments concerned; none means the whole installation.
+    scopes = ArrayField(models.TextField(), default=list)
     reason = models.TextField(default="", blank=True)
     data = models.JSONField(default=dict)
-    previous_hash = models.CharField(max_length=64)
-    hash = models.CharField(max_length=64, unique=True)
+    # Unique: a chain cannot fork.
+    previous_hash = models.CharField(max_length=64, unique=True)
+    hash = models.CharField(max_length=64)
 
     class Meta:
+        verbose_name_plural = "entries"
+        # Read by the audit page, each for one of its filters; the id behind it keeps the newest page cheap.
         indexes = [
-            models.Index(name="audit_actor", fields=["actor", "-id"]),
-            models.Index(name="audit_action", fields=["action", "-id"]),
-            models.Index(name="audit_target", fields=["target", "-id"]),
-            models.Index(name="audit_at", fields=["at"]),
-            GinIndex(name="audit_scopes", fields=["scopes"]),
+            models.Index(Upper("actor"), F("id").desc(), name="audit_actor"),
+            models.Index(F("actor_id"), F("id").desc(), name="audit_actor_id"),
+            models.Index(F("action"), F("id").desc(), name="audit_action"),
+            models.Index(Upper("target"), F("id").desc(), name="audit_target"),
+            models.Index(fields=["at"], name="audit_at"),
+            GinIndex(fields=["scopes"], name="audit_scopes"),
         ]
 
     def __str__(self) -> str:
-        return f"{self.actor} {self.action} {self.target}"
+        return f"entry {self.pk}: {self.actor} {self.action} {self.target}"
