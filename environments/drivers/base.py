@@ -75,3 +75,9 @@ class Driver(Protocol):
 
     def rollout(self, target: Target, running: list[Running], to: Software) -> Rollout:
         """The steps from what runs to `to`. Pure: no clock, no network."""
+
+    def check_settings(self, given: Mapping[str, Any]) -> dict[str, str]:
+        """What is wrong with driver settings that somebody wrote down, in words, by key; empty for nothing."""
+
+    def address_for(self, environment: str, instance: str) -> str:
+        """The address of an instance that is declared with "auto"; "" where the driver gives out none."""

@@ -1,0 +1,26 @@
+"""From a row of the database to what a driver is told."""
+
+from environments.drivers.base import Instance, Target
+from environments.models import Placement
+from environments.secrets import fingerprint
+
+
+def target_of(placement: Placement) -> Target:
+    """The placement as a driver sees it.
+
+    settings: the environment's, then the placement's, and "configuration", which changes when a variable of
+    the environment does: a plan that was approved for other variables is stale.
+    """
+    environment = placement.environment
+    return Target(
+        environment=environment.slug,
+        service=placement.service.slug,
+        instances=tuple(Instance(one["name"], one.get("address", "")) for one in placement.instances),
+        url=environment.url,
+        health_path=placement.health_path,
+        settings={
+            **environment.driver_settings,
+            **placement.driver_settings,
+            "configuration": fingerprint(environment),
+        },
+    )
