@@ -43,7 +43,7 @@ class Hub:
     def __init__(self, redis_url: str, authenticate: Authenticate) -> None:
         self._url = redis_url
         self._authenticate = authenticate
-        self._topics: dict[str, Topic] = {}
+        self.topics: dict[str, Topic] = {}
         self._live = Readers(1, "live")
         self._replay = Readers(2, "replay")
         self._deaf = True
@@ -51,15 +51,15 @@ class Hub:
 
     async def stop(self) -> None:
         """End every stream and every task."""
-        for topic in self._topics.values():
+        for topic in self.topics.values():
             for viewer in topic.viewers:
                 viewer.close(Closing.STOPPED)
             topic.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._live.stop()
-        self._replay.stop()
+        await self._live.stop()
+        await self._replay.stop()
 
     # --- Who may, and who watches -----------------------------------------------------------------
 
@@ -78,9 +78,9 @@ class Hub:
     async def join(self, source: Source | None, key: str, viewer: Viewer) -> Topic:
         """Make the viewer a member; returns its topic, started. Whoever joins must leave."""
         name = f"{source.prefix}/{key}" if source else NEWS
-        topic = self._topics.get(name)
+        topic = self.topics.get(name)
         if topic is None:
-            topic = self._topics[name] = Topic(source, key, self._live, self._replay)
+            topic = self.topics[name] = Topic(source, key, self._live, self._replay)
             topic.deaf = self._deaf
         topic.viewers.add(viewer)
         try:
@@ -95,7 +95,7 @@ class Hub:
         topic.viewers.discard(viewer)
         if not topic.viewers:
             topic.stop()
-            self._topics = {name: other for name, other in self._topics.items() if other is not topic}
+            self.topics = {name: other for name, other in self.topics.items() if other is not topic}
 
     # --- What it does all the time ----------------------------------------------------------------
 
@@ -124,23 +124,23 @@ class Hub:
 
     def _set_deaf(self, deaf: bool) -> None:
         self._deaf = deaf
-        for topic in self._topics.values():
+        for topic in self.topics.values():
             topic.deaf = deaf
             topic.look()
 
     def _hear(self, ring: str) -> None:
         name, _, text = ring.partition(" ")
         if name == NEWS:
-            for topic in self._topics.values():
+            for topic in self.topics.values():
                 topic.tell(text.split())
-        elif name in self._topics:
-            self._topics[name].ring(text)
+        elif name in self.topics:
+            self.topics[name].ring(text)
 
     async def _close_slow(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(ROUND_SECONDS)
-            for topic in self._topics.values():
+            for topic in self.topics.values():
                 topic.close_slow(loop.time(), BLOCKED_SECONDS, BEHIND_BYTES)
 
     async def _admit_again(self) -> None:
@@ -148,7 +148,7 @@ class Hub:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(ROUND_SECONDS)
-            for topic in list(self._topics.values()):
+            for topic in list(self.topics.values()):
                 for viewer in list(topic.viewers):
                     if loop.time() - viewer.admitted_at >= ADMISSION_SECONDS:
                         await self._admit_one_again(topic, viewer)

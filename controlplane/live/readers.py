@@ -1,8 +1,10 @@
 """Threads that may use the database, for the event loop, which may not."""
 
 import asyncio
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from queue import SimpleQueue
 from typing import ParamSpec, TypeVar
 
 from django.db import InterfaceError, OperationalError, connection, connections
@@ -10,24 +12,46 @@ from django.db import InterfaceError, OperationalError, connection, connections
 P = ParamSpec("P")
 T = TypeVar("T")
 
+STOP_SECONDS = 2.0
+
 
 class Readers:
     """A few threads, each with a connection that it keeps: viewers are many, connections are dear."""
 
     def __init__(self, threads: int, name: str) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call the function in one of the threads. It must be safe to call twice: a lost connection is tried again."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._pool, lambda: _call(lambda: function(*args, **kwargs))
-        )
+        """Call the function in one of the threads.
 
-    def stop(self) -> None:
-        """Take no more calls, and let the connections go once the last is done."""
-        for _ in range(self._pool._max_workers):
-            self._pool.submit(connections.close_all)
-        self._pool.shutdown(wait=False)
+        It must be safe to call twice: with a connection that turns out to be lost, it is called again with a new one.
+        """
+        future: Future[T] = Future()
+
+        def job() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(_call(lambda: function(*args, **kwargs)))
+                except BaseException as error:  # noqa: BLE001  it is raised where the result is awaited
+                    future.set_exception(error)
+
+        self._jobs.put(job)
+        return await asyncio.wrap_future(future)
+
+    async def stop(self) -> None:
+        """Let the threads end, and with each its connection."""
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join, STOP_SECONDS)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+        connections.close_all()
 
 
 def _call(function: Callable[[], T]) -> T:
