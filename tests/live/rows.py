@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.db import connection
+from django.db import connection, transaction
 from django.http import Http404, parse_cookie
 
 from controlplane.live.ring import ring
@@ -65,11 +65,12 @@ def drop() -> None:
 
 def say(key: str, *texts: str) -> int:
     """Add rows and ring; returns the last number."""
-    last = Rows().last(key)
-    for seq, text in enumerate(texts, start=last + 1):
-        query("INSERT INTO live_row VALUES (%s, %s, %s)", key, seq, text)
-    ring(f"rows/{key}", str(last + len(texts)))
-    return last + len(texts)
+    last = Rows().last(key) + len(texts)
+    with transaction.atomic():
+        for seq, text in enumerate(texts, start=last - len(texts) + 1):
+            query("INSERT INTO live_row VALUES (%s, %s, %s)", key, seq, text)
+        transaction.on_commit(lambda: ring(f"rows/{key}", str(last)))
+    return last
 
 
 def set_status(key: str, text: str) -> None:

@@ -3,14 +3,14 @@
 import json
 
 import pytest
-from django.db import connection
+from django.db import transaction
 
 from controlplane.embedded.processes import wait_until
 from controlplane.live import topics
 from controlplane.live.ring import ring
 from controlplane.live.sources import WORDS
 from tests.live.conftest import Open, Web
-from tests.live.rows import Message, say, set_status
+from tests.live.rows import Message, query, say, set_status
 
 
 def numbers(messages: list[Message]) -> list[int]:
@@ -81,9 +81,9 @@ def test_the_status_comes_first_and_again_when_it_changes(watch: Open) -> None:
 
 def test_a_status_that_changes_with_a_row_comes_after_it(watch: Open) -> None:
     stream = watch("/live/rows/a")
-    with connection.cursor() as cursor:
-        cursor.execute("INSERT INTO live_status VALUES ('a', 'stepped')")
-    say("a", "one")
+    with transaction.atomic():
+        query("INSERT INTO live_status VALUES ('a', 'stepped')")
+        say("a", "one")
     assert [message.event for message in stream.until("status", "<p>stepped</p>")] == ["line", "status"]
 
 
