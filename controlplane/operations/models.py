@@ -189,3 +189,22 @@ class Event(models.Model):
 
     def __str__(self) -> str:
         return f"{self.operation_id}#{self.seq} {self.text}"
+
+
+class IdempotencyKey(models.Model):
+    """The first answer to a request with an Idempotency-Key; see `idempotency.py`. Dropped after a day."""
+
+    person = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    key = models.CharField(max_length=200)
+    # SHA-256 of method, address and body: the same key with another request is a mistake.
+    fingerprint = models.CharField(max_length=64)
+    status = models.PositiveSmallIntegerField(default=0)
+    answer = models.TextField(default="", blank=True)
+    # Read by the clock, to drop the old ones.
+    at = models.DateTimeField(db_default=Now(), db_index=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="idempotency_key_once", fields=["person", "key"])]
+
+    def __str__(self) -> str:
+        return f"{self.key} of {self.person_id}: {self.status}"
