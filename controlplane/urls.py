@@ -2,8 +2,6 @@
 
 from django.urls import include, path
 
-from controlplane.api import api
-
 urlpatterns = [
     path("", include("controlplane.web.urls")),
     path("", include("controlplane.accounts.urls")),
@@ -11,5 +9,5 @@ urlpatterns = [
     path("", include("controlplane.operations.urls")),
     path("", include("environments.urls")),
     path("", include("deployments.urls")),
-    path("api/v1/", api.urls),
+    path("api/", include("controlplane.api")),
 ]
