@@ -27,10 +27,11 @@ class Memory:
         self.rows: list[Row] = []
         self.finished = False
 
-    def append(self, count: int) -> None:
+    def append(self, count: int, *, finished: bool) -> None:
         for _ in range(count):
             seq = len(self.rows) + 1
             self.rows.append(Row(seq, "line", str(seq), str(seq)))
+        self.finished = finished
 
     def authorize(self, viewer: Any, key: str) -> None:
         """Everybody may."""
@@ -93,12 +94,11 @@ def test_every_viewer_gets_every_row_after_its_cursor_once(
     cursors: list[int] = []
 
     async def write() -> None:
-        for size in writes:
-            await asyncio.get_running_loop().run_in_executor(None, memory.append, size)
+        for turn, size in enumerate(writes, start=1):
+            await asyncio.to_thread(memory.append, size, finished=turn == len(writes))
             if app._hub:
                 app._hub._hear(f"memory/a {len(memory.rows)}")
             await asyncio.sleep(0.001)
-        memory.finished = True
 
     async def view(number: int, turn: int, percent: int, behind: float) -> list[int]:
         while len(memory.rows) < sum(writes[:turn]):
@@ -129,8 +129,7 @@ def test_every_viewer_gets_every_row_after_its_cursor_once(
 
 
 def test_threads_are_gone_after_the_stop(memory: Memory) -> None:
-    memory.append(2)
-    memory.finished = True
+    memory.append(2, finished=True)
     app = LiveApp(None, authenticate=lambda scope: "alice")  # type: ignore[arg-type]
 
     async def once() -> None:
