@@ -4,6 +4,7 @@ import argparse
 import importlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -31,6 +32,7 @@ def main() -> int:
         django.setup()
         django.core.management.call_command("migrate", verbosity=0)
         figures = importlib.import_module(f"tests.benchmarks.{arguments.name}").run()
+    shutil.rmtree(folder, ignore_errors=True)
     if arguments.json:
         print(json.dumps({"bench": arguments.name, "figures": figures}))
     else:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -11,6 +12,7 @@ import django
 
 from controlplane.embedded.stack import Stack
 
+WRONG = ("wrong_end", "repeated_effects", "lost_events", "doubled_events", "stuck", "stale_writes")
 SETTINGS = {
     "DJANGO_SETTINGS_MODULE": "controlplane.settings",
     "HTTPS": "false",
@@ -39,10 +41,12 @@ def main() -> int:
         from tests.chaos.rounds import Chaos  # noqa: PLC0415 - needs Django
 
         figures = Chaos(stack, folder, arguments).run()
-    if arguments.keep and not arguments.json:
-        print(f"kept: {folder}")
+    if arguments.keep:
+        print(f"kept: {folder}", file=sys.stderr)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
     print(json.dumps(figures))
-    return 0 if not any(figures[key] for key in ("wrong_end", "repeated_effects", "lost_events", "stuck")) else 1
+    return 0 if not any(figures[key] for key in WRONG) else 1
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from environments.models import Environment, Placement, Service
 from environments.targets import target_of
 
 INSTANCES = 2
-FAST = {"checks": 1, "check_interval": 0.05, "drain_seconds": 0, "broken_versions": {"3.0.0": 503}}
+FAST = {"checks": 2, "check_interval": 0.1, "drain_seconds": 0.1, "broken_versions": {"3.0.0": 503}}
 
 
 @dataclass

@@ -143,7 +143,7 @@ class Chaos:
             fault = self._draw()
             if fault.boundary:
                 fault.arm(self.folder / "faults", operation.pk, self.choice)
-            strike_at = time.monotonic() + self.choice.uniform(0.0, 3.0)
+            strike_at = time.monotonic() + self.choice.uniform(0.0, 0.8)
             self.going.append(Round(fleet, version, fault, operation, viewer, strike_at))
 
     def _draw(self) -> Fault:

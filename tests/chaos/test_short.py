@@ -1,0 +1,41 @@
+"""A short chaos run, as part of every test run; `bin/chaos --rounds 300` is the long one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import fleets
+from tests.chaos.__main__ import WRONG
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+def test_bad_luck_changes_nothing() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.chaos", "--rounds", "24", "--json"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.stdout, run.stderr
+    figures = json.loads(run.stdout)
+    assert {key: figures[key] for key in WRONG} == dict.fromkeys(WRONG, 0), run.stderr
+    assert figures["rounds"] == 24
+    assert figures["struck"] > 12, "the faults hit nothing"
+
+
+def start(instance: str, operation: int, fence: int, digest: str = "d") -> dict[str, object]:
+    return {"event": "start", "instance": instance, "operation": operation, "fence": fence, "digest": digest}
+
+
+def test_the_judge_sees_a_second_start() -> None:
+    assert fleets.repeated([start("a", 1, 1), start("b", 1, 1), start("a", 2, 2)]) == 0
+    assert fleets.repeated([start("a", 1, 1), start("a", 1, 2)]) == 1
+
+
+def test_the_judge_sees_a_start_by_a_worker_that_was_lost() -> None:
+    assert fleets.stale([start("a", 1, 1), start("a", 1, 2), start("b", 1, 1)]) == 0
+    assert fleets.stale([start("a", 1, 2), start("a", 1, 1)]) == 1
