@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import Popen
@@ -208,7 +208,8 @@ class Supervisor:
 
 
 def say(who: str, what: str) -> None:
-    print(f"[{who}] {what}", flush=True)
+    with suppress(OSError):  # the terminal may be closed already, and the stop goes on
+        print(f"[{who}] {what}", flush=True)
 
 
 def answers(port: int) -> bool:
