@@ -1,6 +1,6 @@
 """People, what they may do where, and the tokens of their programs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
@@ -36,7 +36,11 @@ class Person(AbstractUser):
         verbose_name_plural = "people"
         constraints = [
             # Alice and alice are the same person to everybody who reads a history.
-            models.UniqueConstraint(Lower("username"), name="person_username_once"),
+            models.UniqueConstraint(
+                Lower("username"),
+                name="person_username_once",
+                violation_error_message="There is a person of this name already.",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -116,3 +120,8 @@ def scopes_with(role: Role, roles: Mapping[str, Role]) -> list[str] | None:
     if EVERYWHERE in roles and roles[EVERYWHERE].includes(role):
         return None
     return sorted(scope for scope, held in roles.items() if scope != EVERYWHERE and held.includes(role))
+
+
+def strongest(roles: Iterable[Role]) -> Role:
+    """The one that includes all the others; viewer, the least one can be, when there are none."""
+    return max(roles, key=lambda role: role.rank, default=Role.VIEWER)

@@ -1,5 +1,7 @@
 """One entry of the audit trail. The database itself refuses to change or remove it (see the migration)."""
 
+from typing import Any
+
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
@@ -44,3 +46,8 @@ class Entry(models.Model):
 
     def __str__(self) -> str:
         return f"entry {self.pk}: {self.actor} {self.action} {self.target}"
+
+    @property
+    def facts(self) -> list[tuple[str, Any]]:
+        """What else was written down: pairs of name and value. (A template would take `data.items` for a key.)"""
+        return list(self.data.items())

@@ -1,3 +1,8 @@
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from controlplane.audit import views
+
+urlpatterns = [
+    path("audit", views.audit, name="audit"),
+    path("audit.<str:form>", views.download, name="audit-download"),
+]

@@ -69,7 +69,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='person',
-            constraint=models.UniqueConstraint(django.db.models.functions.text.Lower('username'), name='person_username_once'),
+            constraint=models.UniqueConstraint(django.db.models.functions.text.Lower('username'), name='person_username_once', violation_error_message='There is a person of this name already.'),
         ),
         migrations.AddConstraint(
             model_name='apitoken',

@@ -1,0 +1,84 @@
+"""The audit trail as a file: read in pieces, sent as it is read, never more than AT_MOST entries."""
+
+import csv
+import io
+import json
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC
+from typing import Any
+
+from django.db.models import QuerySet
+
+from controlplane.audit.models import Entry
+
+AT_MOST = 100_000
+PIECE = 2_000
+FIELDS = (
+    "id",
+    "at",
+    "actor",
+    "actor_id",
+    "via",
+    "action",
+    "target",
+    "scopes",
+    "reason",
+    "data",
+    "previous_hash",
+    "hash",
+)
+# A cell that begins with one of these is a formula to a spreadsheet.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+async def as_json(entries: QuerySet[Entry]) -> AsyncIterator[str]:
+    """One array, an entry a line, newest first; the hash of each can be computed again from it."""
+    first = True
+    async for piece in _pieces(entries):
+        lines = ",\n".join(json.dumps(_fields(entry), ensure_ascii=False) for entry in piece)
+        yield ("[\n" if first else ",\n") + lines
+        first = False
+    yield "[]\n" if first else "\n]\n"
+
+
+async def as_csv(entries: QuerySet[Entry]) -> AsyncIterator[str]:
+    """A table with a heading, newest first, safe to open in a spreadsheet."""
+    yield _table([list(FIELDS)])
+    async for piece in _pieces(entries):
+        yield _table([_cells(entry) for entry in piece])
+
+
+FORMATS: dict[str, tuple[str, Callable[[QuerySet[Entry]], AsyncIterator[str]]]] = {
+    "json": ("application/json", as_json),
+    "csv": ("text/csv; charset=utf-8", as_csv),
+}
+
+
+async def _pieces(entries: QuerySet[Entry]) -> AsyncIterator[list[Entry]]:
+    """By key and not by an open cursor, which would hold a connection for as long as somebody downloads."""
+    rest, left = entries.order_by("-pk"), AT_MOST
+    while left:
+        piece = [entry async for entry in rest[: min(PIECE, left)]]
+        if not piece:
+            return
+        yield piece
+        left -= len(piece)
+        rest = entries.filter(pk__lt=piece[-1].pk).order_by("-pk")
+
+
+def _fields(entry: Entry) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in FIELDS} | {
+        "at": entry.at.astimezone(UTC).isoformat(timespec="microseconds")
+    }
+
+
+def _cells(entry: Entry) -> list[str]:
+    fields = _fields(entry) | {"scopes": " ".join(entry.scopes), "data": json.dumps(entry.data, ensure_ascii=False)}
+    cells = ["" if fields[name] is None else str(fields[name]) for name in FIELDS]
+    return [f"'{cell}" if cell.startswith(FORMULA) else cell for cell in cells]
+
+
+def _table(rows: list[list[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
