@@ -97,12 +97,13 @@ async def _stream(topic: Topic, viewer: Viewer, receive: Receive, request: Strea
         await viewer.send(_STREAM_START)
         await _catch_up(topic, viewer, request)
         await _follow(topic, viewer)
-        await viewer.send({"type": "http.response.body"})
     except asyncio.CancelledError:
-        # Torn out of a write, or the server stops: either way nothing more can be written.
         viewer.closing = viewer.closing or Closing.STOPPED
     finally:
         watch.cancel()
+    # Who was torn out of a write takes no more; all others hear that it is over.
+    if not viewer.sending_since:
+        await viewer.send({"type": "http.response.body"})
 
 
 async def _catch_up(topic: Topic, viewer: Viewer, request: StreamRequest) -> None:

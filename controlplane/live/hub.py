@@ -28,6 +28,8 @@ ADMISSION_SECONDS = 60.0
 BLOCKED_SECONDS = 10.0
 BEHIND_BYTES = 1024 * 1024
 REDIS_PAUSE_SECONDS = 1.0
+# Without Redis nobody can say what is new, so from time to time everything may be.
+DEAF_NEWS_SECONDS = 5.0
 
 # Who the request comes from; None for nobody. Runs in a thread and may use the database.
 Authenticate = Callable[[Scope], Any]
@@ -101,6 +103,8 @@ class Hub:
 
     async def _listen(self) -> None:
         """Hear the rings; while Redis is away, let the topics look by themselves."""
+        loop = asyncio.get_running_loop()
+        looked_at = loop.time()
         while True:
             try:
                 await self._listen_once()
@@ -108,6 +112,9 @@ class Hub:
                 if not self._deaf:
                     logger.warning("Redis is away, so streams poll until it is back: %s", error)
             self._set_deaf(True)
+            if loop.time() - looked_at >= DEAF_NEWS_SECONDS:
+                looked_at = loop.time()
+                self._look()
             await asyncio.sleep(REDIS_PAUSE_SECONDS)
 
     async def _listen_once(self) -> None:
@@ -119,6 +126,7 @@ class Hub:
             async for message in subscription.listen():
                 if message["type"] == "subscribe":
                     self._set_deaf(False)
+                    self._look()
                 elif message["type"] == "message":
                     self._hear(message["data"].decode())
 
@@ -126,6 +134,9 @@ class Hub:
         self._deaf = deaf
         for topic in self.topics.values():
             topic.deaf = deaf
+
+    def _look(self) -> None:
+        for topic in self.topics.values():
             topic.look()
 
     def _hear(self, ring: str) -> None:

@@ -128,6 +128,33 @@ def test_every_viewer_gets_every_row_after_its_cursor_once(
         assert got == list(range(cursor + 1, sum(writes) + 1))
 
 
+class Abrupt(Memory):
+    """Its last rows and its end are committed right after a reading of the rows."""
+
+    def read(self, key: str, after: int, limit: int) -> list[Row]:
+        rows = super().read(key, after, limit)
+        if self.rows and not self.finished:
+            self.append(2, finished=True)
+        return rows
+
+
+def test_rows_that_come_with_the_end_are_not_cut_off(memory: Memory) -> None:
+    sources._sources["memory"] = abrupt = Abrupt()
+    app = LiveApp(None, authenticate=lambda scope: "alice")  # type: ignore[arg-type]
+
+    async def once() -> list[int]:
+        viewing = asyncio.create_task(watched(app, 0, 0.0))
+        while not (app._hub and app._hub.topics):
+            await asyncio.sleep(0.001)
+        abrupt.append(1, finished=False)
+        app._hub._hear("memory/a ")
+        got = await asyncio.wait_for(viewing, 5)
+        await app._hub.stop()
+        return got
+
+    assert asyncio.run(once()) == [1, 2, 3]
+
+
 def test_threads_are_gone_after_the_stop(memory: Memory) -> None:
     memory.append(2, finished=True)
     app = LiveApp(None, authenticate=lambda scope: "alice")  # type: ignore[arg-type]
