@@ -1,0 +1,170 @@
+"""AWS: clients that neither wait for ever nor repeat a change by themselves, and their errors in words.
+
+Credentials come from boto3's own chain (environment, profile, role of the machine) or from two secret references.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import botocore.session
+from botocore import exceptions as boto
+from botocore.config import Config
+from botocore.loaders import create_loader
+from botocore.parsers import ResponseParserError
+
+from controlplane.operations.errors import StepError
+from environments.addresses import problem_with
+from environments.secrets import resolve
+
+if TYPE_CHECKING:
+    from mypy_boto3_ecs import ECSClient
+
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 20.0
+READ_ATTEMPTS = 3
+# boto3 would send a request again after a lost connection. A change is sent once: who wants to try again has to
+# look first whether it was taken.
+CHANGE_ATTEMPTS = 1
+
+# The descriptions of the services are large: read once a process.
+_loader = create_loader()
+
+
+@dataclass(frozen=True)
+class Account:
+    """Whom to ask, and as whom.
+
+    endpoint_url: "" for AWS itself. access_key, secret_key: secret references; "" for boto3's own chain.
+    answer_seconds: how long to wait for an answer.
+    """
+
+    region: str
+    endpoint_url: str = ""
+    access_key: str = ""
+    secret_key: str = ""
+    answer_seconds: float = ANSWER_SECONDS
+
+    def keys(self) -> tuple[str, ...]:
+        """The secret values themselves, to be masked; none for boto3's own chain. Raises StepError."""
+        return tuple(resolve(reference) for reference in (self.access_key, self.secret_key) if reference)
+
+
+def ecs(account: Account, attempts: int) -> "ECSClient":
+    """A client for ECS. attempts: READ_ATTEMPTS or CHANGE_ATTEMPTS. Raises StepError."""
+    if account.endpoint_url and (wrong := problem_with(account.endpoint_url)):
+        raise StepError(f"The endpoint_url {account.endpoint_url} {wrong}.", permanent=True)
+    keys = account.keys()
+    if len(keys) == 1:
+        raise StepError("access_key and secret_key belong together: give both or neither.", permanent=True)
+    # boto3's own chain is asked anew each time, so that credentials which somebody renewed are taken up.
+    make = _made_once if keys else _made_once.__wrapped__
+    with in_words("making a client for ECS", f"region {account.region}"):
+        return make(account, keys, attempts)
+
+
+@lru_cache(maxsize=32)
+def _made_once(account: Account, keys: tuple[str, ...], attempts: int) -> "ECSClient":
+    access, secret = keys or (None, None)
+    core = botocore.session.Session()
+    core.register_component("data_loader", _loader)
+    session = boto3.Session(
+        botocore_session=core, region_name=account.region, aws_access_key_id=access, aws_secret_access_key=secret
+    )
+    return session.client("ecs", endpoint_url=account.endpoint_url or None, config=_config(account, attempts))
+
+
+def _config(account: Account, attempts: int) -> Config:
+    return Config(
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=account.answer_seconds,
+        retries={"total_max_attempts": attempts, "mode": "standard"},
+        user_agent_extra="controlplane",
+    )
+
+
+@contextmanager
+def in_words(action: str, resource: str) -> Iterator[None]:
+    """Turn boto3's errors into StepError. action: as IAM names it ("ecs:UpdateService"); resource: as people do."""
+    try:
+        yield
+    except boto.ClientError as error:
+        raise _refusal(error, action, resource) from error
+    except boto.BotoCoreError as error:
+        raise _failure(error, action, resource) from error
+    except ResponseParserError as error:
+        raise StepError(f"The answer to {action} on {resource} is not from AWS: {error}") from error
+
+
+EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
+NOT_ACCEPTED = {
+    "UnrecognizedClientException", "InvalidClientTokenId", "InvalidSignatureException", "SignatureDoesNotMatch",
+    "IncompleteSignature", "MissingAuthenticationToken", "MissingAuthenticationTokenException", "AuthFailure",
+    "InvalidAccessKeyId", "OptInRequired",
+}  # fmt: skip
+SKEWED = {"RequestExpired", "RequestTimeTooSkewed"}
+DENIED = {"AccessDeniedException", "AccessDenied", "UnauthorizedOperation"}
+THROTTLED = {
+    "ThrottlingException", "Throttling", "ThrottledException", "TooManyRequestsException", "RequestLimitExceeded",
+    "RequestThrottled", "RequestThrottledException", "SlowDown",
+}  # fmt: skip
+PASSING = {"ServerException", "InternalFailure", "InternalError", "ServiceUnavailable", "UpdateInProgressException"}
+MISSING = {"ClusterNotFoundException", "ServiceNotFoundException", "ServiceNotActiveException"}
+NO_CREDENTIALS = (
+    boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError, boto.ProfileNotFound,
+    boto.NoAuthTokenError,
+)  # fmt: skip
+STALE_SIGN_IN = (boto.TokenRetrievalError, boto.UnauthorizedSSOTokenError, boto.SSOTokenLoadError)
+UNREACHABLE = (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError, boto.SSLError)
+UNANSWERED = (boto.ReadTimeoutError, boto.ConnectionClosedError, boto.HTTPClientError, boto.ResponseStreamingError)
+ACTION_DENIED = re.compile(r"not authorized to perform: (\S+)(?: on resource: (\S+))?")
+
+
+def _refusal(error: boto.ClientError, action: str, resource: str) -> StepError:
+    """What AWS answered, why, and who can change it."""
+    answer: dict[str, Any] = dict(error.response)
+    code = str(answer.get("Error", {}).get("Code", ""))
+    said = str(answer.get("Error", {}).get("Message", "") or code).rstrip(".")
+    status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code in THROTTLED:
+        return StepError(f"AWS slows us down ({code}) at {action} on {resource}")
+    if code in PASSING or status >= 500:
+        return StepError(f"AWS has trouble of its own ({status} {code}) at {action} on {resource}")
+    if code in EXPIRED:
+        return _for_good("The AWS credentials have expired. Somebody who manages them has to renew them.")
+    if code in SKEWED:
+        return _for_good(f"AWS refuses the time of our signature: {said}. Set this machine's clock, then try again.")
+    if code in NOT_ACCEPTED:
+        return _for_good(f"AWS does not know these credentials ({code}). Check access_key and secret_key.")
+    if code in DENIED:
+        found = ACTION_DENIED.search(said)
+        what, where = (found[1], found[2] or resource) if found else (action, resource)
+        remedy = f"Somebody who manages IAM has to add {what} to the policy of this control plane."
+        return _for_good(f"AWS does not allow {what} on {where}. {remedy} AWS says: {said}.")
+    if code in MISSING:
+        remedy = "Check region, cluster and service in the environment's driver settings."
+        return _for_good(f"There is no active {resource} ({code}). {remedy}")
+    return _for_good(f"AWS refuses {action} on {resource} ({code}): {said}.")
+
+
+def _failure(error: boto.BotoCoreError, action: str, resource: str) -> StepError:
+    """Why there is no answer."""
+    if isinstance(error, NO_CREDENTIALS):
+        remedy = "Give its process a role or AWS_* variables, or name access_key and secret_key in the driver settings."
+        passing = isinstance(error, boto.CredentialRetrievalError)
+        return StepError(f"This worker has no AWS credentials ({error}). {remedy}", permanent=not passing)
+    if isinstance(error, STALE_SIGN_IN):
+        return _for_good(f"The AWS sign-in of this worker has expired ({error}). Somebody has to sign it in again.")
+    if isinstance(error, UNREACHABLE):
+        return StepError(f"AWS cannot be reached for {action} on {resource}: {error}")
+    if isinstance(error, UNANSWERED):
+        return StepError(f"No answer to {action} on {resource}, so it is not known whether it was taken: {error}")
+    return _for_good(f"{action} on {resource} is not possible: {error}")
+
+
+def _for_good(words: str) -> StepError:
+    return StepError(words, permanent=True)

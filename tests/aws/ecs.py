@@ -1,0 +1,218 @@
+"""What moto leaves out of ECS: rollouts take a while, hang, fail the circuit breaker, and leave events behind.
+
+The clock is the number of times somebody asks: each DescribeServices is one tick. Nothing here sleeps.
+"""
+
+import itertools
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+Json = dict[str, Any]
+Ask = Callable[[str, Json], Json]  # asks moto itself: action, body → answer
+
+PULL_ERROR = "CannotPullContainerError: image manifest not found"
+FIRST_DAY = datetime(2026, 11, 24, tzinfo=UTC).timestamp()
+
+
+class Fate(Enum):
+    """How a rollout goes."""
+
+    COMPLETES = "completes"
+    HANGS = "hangs"
+    FAILS = "fails"  # and the circuit breaker goes back
+
+
+@dataclass
+class Rollout:
+    """One deployment of a service. age: ticks since it began. digest: what its tasks pulled."""
+
+    identity: str
+    definition: str
+    fate: Fate
+    digest: str
+    created: float
+    age: int = 0
+    running: int = 0
+    state: str = "IN_PROGRESS"
+    reason: str = "in progress"
+
+
+@dataclass
+class Service:
+    """A service over time. rollouts and events: the newest first. stopped: why tasks of it stopped lately."""
+
+    name: str
+    desired: int
+    configuration: Json
+    rollouts: list[Rollout] = field(default_factory=list)
+    events: list[Json] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+
+    @property
+    def primary(self) -> Rollout:
+        """The rollout that is under way, or was the last."""
+        return self.rollouts[0]
+
+
+class Ecs:
+    """All services, by cluster and name. What a test sets holds until `reset`.
+
+    polls: ticks a rollout takes. fates: those of the next rollouts; after them, all complete.
+    shows_failure: ticks a failed rollout is seen as such before the breaker goes back; None: it never does.
+    tags: the digest each image name without digest points to now.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """A new world."""
+        self.polls = 3
+        self.fates: deque[Fate] = deque()
+        self.shows_failure: int | None = 0
+        self.tags: dict[str, str] = {}
+        self.services: dict[tuple[str, str], Service] = {}
+        self._numbers = itertools.count(1)
+
+    def answer(self, action: str, body: Json, answer: Json, ask: Ask) -> Json:
+        """Moto's answer to an action, with time played into it."""
+        match action:
+            case "DescribeServices":
+                for one in answer["services"]:
+                    service = self._service(one, ask)
+                    self._tick(service)
+                    self._overlay(service, one)
+            case "UpdateService":
+                one = answer["service"]
+                service = self._service(one, ask)
+                self._update(service, body, ask)
+                self._overlay(service, one)
+            case "ListTaskDefinitions" if body.get("sort") == "DESC":
+                answer["taskDefinitionArns"].sort(key=lambda arn: int(arn.rpartition(":")[2]), reverse=True)
+        return answer
+
+    def own_answer(self, action: str, body: Json) -> Json | None:
+        """Answers to what moto does not play at all: the tasks of a service."""
+        if action == "ListTasks":
+            (cluster, name), service = next(item for item in self.services.items() if item[0][1] == body["serviceName"])
+            status = body["desiredStatus"]
+            count = service.primary.running if status == "RUNNING" else len(service.stopped)
+            prefix = f"arn:aws:ecs:us-east-1:123456789012:task/{cluster}/{name}/{status}"
+            return {"taskArns": [f"{prefix}/{number}" for number in range(count)]}
+        if action == "DescribeTasks":
+            return {"tasks": [self._task(arn) for arn in body["tasks"]], "failures": []}
+        return None
+
+    def _task(self, arn: str) -> Json:
+        _, cluster, name, status, number = arn.split("/")
+        service = self.services[cluster, name]
+        if status == "RUNNING":
+            return {"taskArn": arn, "containers": [{"name": name, "imageDigest": service.primary.digest}]}
+        return {"taskArn": arn, "stoppedReason": service.stopped[int(number)], "containers": [{"name": name}]}
+
+    # --- time -------------------------------------------------------------------------------------
+
+    def _service(self, one: Json, ask: Ask) -> Service:
+        key = one["clusterArn"].rpartition("/")[2], one["serviceName"]
+        if key not in self.services:
+            service = Service(key[1], one["desiredCount"], {"maximumPercent": 150, "minimumHealthyPercent": 50})
+            first = self._rollout(one["taskDefinition"], Fate.COMPLETES, ask)
+            first.running, first.state, first.reason = service.desired, "COMPLETED", "completed"
+            service.rollouts = [first]
+            self._event(service, "has reached a steady state.")
+            self.services[key] = service
+        return self.services[key]
+
+    def _rollout(self, definition: str, fate: Fate, ask: Ask) -> Rollout:
+        found = ask("DescribeTaskDefinition", {"taskDefinition": definition})["taskDefinition"]
+        image = found["containerDefinitions"][0]["image"]
+        digest = image.partition("@")[2] or self.tags.get(image, "")
+        number = next(self._numbers)
+        return Rollout(f"ecs-svc/{number:019}", found["taskDefinitionArn"], fate, digest, FIRST_DAY + number)
+
+    def _update(self, service: Service, body: Json, ask: Ask) -> None:
+        service.configuration |= body.get("deploymentConfiguration", {})
+        service.desired = body.get("desiredCount", service.desired)
+        definition = body.get("taskDefinition", service.primary.definition)
+        if definition != service.primary.definition or body.get("forceNewDeployment"):
+            fate = self.fates.popleft() if self.fates else Fate.COMPLETES
+            service.rollouts.insert(0, self._rollout(definition, fate, ask))
+            if fate is not Fate.COMPLETES:
+                service.stopped = [PULL_ERROR] * 2
+
+    def _tick(self, service: Service) -> None:
+        now = service.primary
+        if now.state == "COMPLETED":
+            return
+        now.age += 1
+        if now.age == 1:
+            self._event(service, f"has started {service.desired} tasks: (task 1).")
+        if now.fate is Fate.FAILS and now.age >= self.polls:
+            self._fail(service, now)
+        elif now.fate is Fate.COMPLETES:
+            now.running = min(service.desired, service.desired * now.age // self.polls)
+            for old in service.rollouts[1:]:
+                old.running = min(old.running, service.desired - now.running)
+            if now.age >= self.polls:
+                now.state, now.reason = "COMPLETED", f"ECS deployment {now.identity} completed."
+                service.rollouts = [now]
+                self._event(service, f"(deployment {now.identity}) deployment completed.")
+                self._event(service, "has reached a steady state.")
+
+    def _fail(self, service: Service, now: Rollout) -> None:
+        if now.age == self.polls:
+            now.state = "FAILED"
+            now.reason = "ECS deployment circuit breaker: tasks failed to start."
+            self._event(service, f"(deployment {now.identity}) deployment failed: tasks failed to start.")
+        if self.shows_failure is not None and now.age >= self.polls + self.shows_failure:
+            old = service.rollouts[1]
+            again = Rollout(
+                f"ecs-svc/{next(self._numbers):019}", old.definition, Fate.COMPLETES, old.digest, now.created + 1
+            )
+            self._event(service, f"rolling back to deployment {again.identity}.")
+            service.rollouts.insert(0, again)
+
+    # --- what is shown ----------------------------------------------------------------------------
+
+    def _event(self, service: Service, words: str) -> None:
+        number = next(self._numbers)
+        message = f"(service {service.name}) {words}"
+        service.events.insert(0, {"id": f"event-{number}", "createdAt": FIRST_DAY + number, "message": message})
+
+    def _overlay(self, service: Service, one: Json) -> None:
+        running = sum(rollout.running for rollout in service.rollouts)
+        one |= {
+            "taskDefinition": service.primary.definition,
+            "desiredCount": service.desired,
+            "runningCount": running,
+            "pendingCount": self._pending(service),
+            "deploymentConfiguration": service.configuration,
+            "events": service.events[:100],
+            "deployments": [
+                {
+                    "id": rollout.identity,
+                    "status": "ACTIVE" if number else "PRIMARY",
+                    "taskDefinition": rollout.definition,
+                    "desiredCount": 0 if number else service.desired,
+                    "runningCount": rollout.running,
+                    "pendingCount": 0 if number else self._pending(service),
+                    "failedTasks": 3 if rollout.state == "FAILED" else 0,
+                    "createdAt": rollout.created,
+                    "updatedAt": rollout.created,
+                    "rolloutState": rollout.state,
+                    "rolloutStateReason": rollout.reason,
+                }
+                for number, rollout in enumerate(service.rollouts)
+            ],
+        }
+
+    @staticmethod
+    def _pending(service: Service) -> int:
+        now = service.primary
+        if now.state != "IN_PROGRESS" or now.age == 0:
+            return 0
+        return service.desired - now.running
