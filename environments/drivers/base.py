@@ -7,7 +7,7 @@ approve is the whole truth and a changed setting changes the digest.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from controlplane.operations.plans import StepSpec
 from controlplane.operations.registry import StepFunction
@@ -76,8 +76,13 @@ class Driver(Protocol):
     def rollout(self, target: Target, running: list[Running], to: Software) -> Rollout:
         """The steps from what runs to `to`. Pure: no clock, no network."""
 
+
+@runtime_checkable
+class Declarable(Protocol):
+    """What a driver may offer besides, to whoever writes a configuration file."""
+
     def check_settings(self, given: Mapping[str, Any]) -> dict[str, str]:
         """What is wrong with driver settings that somebody wrote down, in words, by key; empty for nothing."""
 
     def address_for(self, environment: str, instance: str) -> str:
-        """The address of an instance that is declared with "auto"; "" where the driver gives out none."""
+        """The address of an instance that is declared with "auto". Raises StepError when there is none."""

@@ -5,6 +5,7 @@ the guide's rolling update does. If one fails, it and the ones before it go back
 after it are never touched. `instance_folder` says why no worker, dead or late, can start or stop twice.
 """
 
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,7 @@ DEFAULTS: dict[str, Any] = {
     "broken_versions": {},
 }
 TIMEOUT = 60.0
+PLACE = re.compile(r"\{(\w+)\}")
 AGAIN = Retry(attempts=3, wait=1.0)
 OUT_OF_ROTATION = "out of rotation"
 
@@ -316,7 +318,7 @@ def _start(
         "port": urlsplit(address).port, "version": version, "digest": digest, "health_status": health_status,
         "operation": context.operation_id, "fence": context.fence, "step": context.step_key,
     }  # fmt: skip
-    command = [part.format(**facts) for part in program or PROGRAM]
+    command = [PLACE.sub(lambda found: str(facts.get(found[1], found[0])), part) for part in program or PROGRAM]
     values = {variable.name: variable.value for variable in given}
     with instance.control(context):
         started = instance.start(context, command, values, version=version, digest=digest)

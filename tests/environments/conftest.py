@@ -1,7 +1,16 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from controlplane.embedded.processes import free_port
 from environments.drivers import DRIVERS
+from environments.models import Environment, Placement, Service
+from tests.environments.fleet import QUICK, Fleet
 from tests.estate import Estate, build, paper
+
+MakeFleet = Callable[..., Fleet]
 
 
 @pytest.fixture
@@ -9,3 +18,33 @@ def estate(db: None, monkeypatch: pytest.MonkeyPatch) -> Estate:
     """Staging and production on a driver of paper."""
     monkeypatch.setitem(DRIVERS, "paper", paper)
     return build()
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, settings: Any) -> Path:
+    """A data folder of the test's own."""
+    settings.DATA_DIR = tmp_path
+    return tmp_path
+
+
+@pytest.fixture
+def fleet(data_dir: Path, db: None) -> Iterator[MakeFleet]:
+    """Makes an environment with real instances, which are all stopped after the test."""
+    made: list[Fleet] = []
+
+    def make(count: int = 3, slug: str = "production", **settings: Any) -> Fleet:
+        environment = Environment.objects.create(
+            slug=slug, name=slug.title(), driver="local", driver_settings={**QUICK, **settings}
+        )
+        service, _ = Service.objects.get_or_create(slug="pitchey-backend", defaults={"name": "Pitchey backend"})
+        instances = [
+            {"name": f"{slug}-{number}", "address": f"http://127.0.0.1:{free_port(None)}"}
+            for number in range(1, count + 1)
+        ]
+        placement = Placement.objects.create(environment=environment, service=service, instances=instances)
+        made.append(Fleet(placement))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.kill()
