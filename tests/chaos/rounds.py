@@ -180,7 +180,7 @@ class Chaos:
         wrong = self._is_wrong(current)
         self.say(
             f"{len(self.done):4} {current.fleet.environment.slug} {current.version} {current.operation.state:10}"
-            f" {time.monotonic() - current.began:5.1f} s  {current.fault.name}"
+            f" {time.monotonic() - current.began:5.1f} s  {current.fault.name}{_recovered(current)}"
             + (f"   WRONG: {current.operation.outcome}, runs {current.fleet.running()}" if wrong else "")
         )
         current.operation.wrong_end = wrong  # type: ignore[attr-defined]
@@ -248,6 +248,11 @@ def _recovery(one: Round) -> float | None:
     times = [event.at.timestamp() - one.struck for event in taken]
     later = [seconds for seconds in times if seconds > 0]
     return min(later) if later else None
+
+
+def _recovered(one: Round) -> str:
+    seconds = _recovery(one)
+    return f", recovered in {seconds:.1f} s" if seconds is not None else ""
 
 
 def _stop_services(fleet: fleets.Fleet) -> None:
