@@ -117,22 +117,17 @@ class Supervisor:
     # --- Before --------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Bring database, configuration and demo up to date; each is quick when there is nothing to do."""
+        """Bring database, configuration and demo up to date, which is quick when there is nothing to do."""
+        say("setup", "bringing database, configuration and demo up to date")
         ensure_passwords(self.data, SAMPLE)
-        for arguments in (["migrate", "--no-input"], ["apply", str(SAMPLE), "--yes"], ["demo"]):
-            if self.stopping.is_set():
-                return
-            if self.manage(*arguments) != 0 and not self.stopping.is_set():
-                log = self.data / "logs" / "setup.log"
-                raise StackError(
-                    f"`manage.py {' '.join(arguments)}` failed. Its last words (all of them in {log}):\n"
-                    + last_lines(log, 20)
-                )
+        if self.python("-P", "-m", "controlplane.embedded.prepare", str(SAMPLE)) != 0 and not self.stopping.is_set():
+            log = self.data / "logs" / "setup.log"
+            raise StackError(f"The setup failed. Its last words (all of them in {log}):\n{last_lines(log, 20)}")
 
-    def manage(self, *arguments: str, seconds: float = 600.0) -> int:
-        """Run one command of manage.py to its end; a signal to stop ends it early. Returns its exit status."""
-        command = [sys.executable, str(CHECKOUT / "manage.py"), *arguments]
-        process = spawn(command, log=self.data / "logs" / "setup.log", env=self.env, cwd=CHECKOUT)
+    def python(self, *arguments: str, seconds: float = 600.0) -> int:
+        """Run Python to its end; a signal to stop ends it early. Returns its exit status."""
+        log = self.data / "logs" / "setup.log"
+        process = spawn([sys.executable, *arguments], log=log, env=self.env, cwd=CHECKOUT)
         deadline = time.monotonic() + seconds
         interrupt = self.hurry if self.stopping.is_set() else self.stopping
         while process.poll() is None and time.monotonic() < deadline and not interrupt.wait(0.02):
@@ -202,7 +197,7 @@ class Supervisor:
                 say(program.name, "stopping")
                 stop(program.process, signal.SIGTERM, program.stop_seconds, self.hurry)
                 program.process = None
-        if self.stack.env and self.manage("demo", "--stop", seconds=20) != 0:
+        if self.stack.env and self.python(str(CHECKOUT / "manage.py"), "demo", "--stop", seconds=20) != 0:
             say("demo", f"its instances may still run; see {self.data / 'logs' / 'setup.log'}")
         (self.data / "stack.json").unlink(missing_ok=True)
 
@@ -224,14 +219,15 @@ def answers(port: int) -> bool:
 
 
 def end_leftovers(data: Path) -> None:
-    """End the programs of a supervisor that was killed, with all their children."""
+    """End the programs of a supervisor that was killed: those that lead get a chance to tidy up, then all go."""
     record = read_json(data / "stack.json")
-    if record.get("boot") == boot():
-        for name, leader in record["running"].items():
-            pids = members_of_session(leader["pid"], leader["started"])
-            if pids:
-                say(name, "is still there from a start that was killed; ending it")
-                end(pids, signal.SIGTERM, LEFTOVER_SECONDS)
+    running = record["running"] if record.get("boot") == boot() else {}
+    members = {name: members_of_session(leader["pid"], leader["started"]) for name, leader in running.items()}
+    for name in filter(members.get, members):
+        say(name, "is still there from a start that was killed; ending it")
+    end([running[name]["pid"] for name in members if members[name]], signal.SIGTERM, LEFTOVER_SECONDS)
+    for leader in running.values():
+        end(members_of_session(leader["pid"], leader["started"]), signal.SIGKILL, LEFTOVER_SECONDS)
     (data / "stack.json").unlink(missing_ok=True)
 
 
