@@ -48,7 +48,7 @@ class Rows:
         return [*[Row(0, "status", f"<p>{text}</p>", f'"{text}"') for text in texts], *end]
 
 
-def query(sql: str, *values: object) -> list[Any]:
+def query(sql: str, *values: str | int) -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
         return cursor.fetchall() if cursor.description else []

@@ -74,7 +74,7 @@ async def watched(app: LiveApp, after: int, behind: float) -> list[int]:
     scope = {
         "type": "http", "method": "GET", "path": "/live/memory/a", "query_string": b"after=%d" % after, "headers": [],
     }  # fmt: skip
-    await app(scope, asyncio.Event().wait, send)
+    await app(scope, asyncio.get_running_loop().create_future, send)
     return [int(number) for number in NUMBER.findall(b"".join(sent))]
 
 
