@@ -6,8 +6,12 @@ small task (docs/live.md has the figures).
 
 import asyncio
 import json
+import signal
+import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
+from types import FrameType
 from typing import Any
 
 from django.conf import settings
@@ -22,8 +26,10 @@ from controlplane.live.sse import RETRY, encode, news
 from controlplane.live.topics import Topic
 from controlplane.live.viewers import Closing, Receive, Scope, Send, Viewer, body_message
 
+Handler = Callable[[int, FrameType | None], Any]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
+RETRY_AFTER = (b"retry-after", b"2")
 _COMMON_HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 _STREAM_START = {
     "type": "http.response.start",
@@ -42,6 +48,7 @@ class LiveApp:
         self._django = django_application
         self._authenticate = authenticate
         self._hub: Hub | None = None
+        self._stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -49,6 +56,8 @@ class LiveApp:
         elif scope["type"] == "http" and is_live(scope["path"]):
             self._hub = self._hub or Hub(settings.REDIS_URL, self._authenticate)
             try:
+                if self._stopping:
+                    raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "This process stops. Try again.", RETRY_AFTER)
                 await _serve(self._hub, scope, receive, send)
             except Refusal as refusal:
                 await _refuse(refusal, send)
@@ -59,9 +68,41 @@ class LiveApp:
         message = {"type": ""}
         while message["type"] != "lifespan.shutdown":
             message = await receive()
-            if message["type"] == "lifespan.shutdown" and self._hub is not None:
+            if message["type"] == "lifespan.startup":
+                _on_stop_signals(self._end_streams)
+            elif self._hub is not None:
                 await self._hub.stop()
             await send({"type": f"{message['type']}.complete"})
+
+    def _end_streams(self) -> None:
+        self._stopping = True
+        if self._hub is not None:
+            self._hub.end_streams()
+
+
+def _on_stop_signals(act: Callable[[], None]) -> None:
+    """Act on the signals that stop the server, before it begins to wait for open requests.
+
+    ASGI announces the stop only when all of them have ended, and a stream does not end by itself.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        server_handler = signal.getsignal(number)
+        if callable(server_handler):
+            signal.signal(number, partial(_act_and_pass_on, loop, act, server_handler))
+
+
+def _act_and_pass_on(
+    loop: asyncio.AbstractEventLoop,
+    act: Callable[[], None],
+    server_handler: Handler,
+    number: int,
+    frame: FrameType | None,
+) -> None:
+    loop.call_soon_threadsafe(act)
+    server_handler(number, frame)
 
 
 async def _serve(hub: Hub, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,7 +124,7 @@ async def _serve(hub: Hub, scope: Scope, receive: Receive, send: Send) -> None:
         raise Refusal(HTTPStatus.NOT_FOUND, "There is no such thing, or you may not see it.") from None
     except DatabaseError:
         words = "The database cannot be reached. Try again in a moment."
-        raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, words, (b"retry-after", b"2")) from None
+        raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, words, RETRY_AFTER) from None
     try:
         await _stream(topic, viewer, receive, request)
     finally:

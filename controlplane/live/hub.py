@@ -52,16 +52,21 @@ class Hub:
         self._tasks = [asyncio.create_task(work) for work in (self._listen(), self._close_slow(), self._admit_again())]
 
     async def stop(self) -> None:
-        """End every stream and every task."""
+        """End every stream, task and thread."""
+        self.end_streams()
         for topic in self.topics.values():
-            for viewer in topic.viewers:
-                viewer.close(Closing.STOPPED)
             topic.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._live.stop()
         await self._replay.stop()
+
+    def end_streams(self) -> None:
+        """Tell every viewer that it is over here; each comes back with its cursor, to another process."""
+        for topic in self.topics.values():
+            for viewer in list(topic.viewers):
+                viewer.close(Closing.STOPPED)
 
     # --- Who may, and who watches -----------------------------------------------------------------
 

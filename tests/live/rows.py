@@ -92,7 +92,7 @@ class Stream:
     """A browser's end of one stream, or of the refusal it got."""
 
     def __init__(self, port: int, path: str, method: str = "GET", **headers: str) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         self._connection.request(
             method, path, headers={name.replace("_", "-"): value for name, value in headers.items()}
         )
