@@ -12,6 +12,7 @@ stays true. The number is noted by the first step, before anything is changed. d
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from controlplane.operations.errors import StepError
@@ -40,6 +41,14 @@ TIMEOUT = 120.0
 ATTEMPTS = 5
 
 
+@dataclass(frozen=True)
+class RunningRevision(Running):
+    """What runs, with what a deployment leaves alone: the family, and a digest of all but the image."""
+
+    family: str = ""
+    shape: str = ""
+
+
 class EcsDriver:
     """See `base.Driver`."""
 
@@ -49,19 +58,25 @@ class EcsDriver:
         self.steps: Mapping[str, StepFunction] = STEPS
 
     def running(self, target: Target) -> list[Running]:
-        """What the service runs, as one row. reference: "family shape", what a deployment must find again."""
+        """What the service runs, as one row. reference: the revision's ARN, which no plan depends on."""
         service = EcsService.at(_place(target))
         definition = service.definition(service.state().definition)
         digest = digest_in(definition.image)
         if not digest:
             digests = service.running_digests(definition.chosen["name"])
             digest = digests.pop() if len(digests) == 1 else ""
-        reference = f"{definition.family} {definition.shape}"
-        return [Running(_instance(target), definition.version, digest, definition.image, reference)]
+        return [
+            RunningRevision(
+                _instance(target), definition.version, digest, definition.image, definition.arn,
+                family=definition.family, shape=definition.shape,
+            )
+        ]  # fmt: skip
 
     def rollout(self, target: Target, running: list[Running], to: Software) -> Rollout:
         """A new revision, or with `force_new_deployment` the same one again, whose tag decides what comes."""
         now = running[0]
+        if not isinstance(now, RunningRevision):
+            raise TypeError("ecs plans from what ecs found")
         if _setting(target, "force_new_deployment"):
             return _forced(target, now, to)
         if now.digest and now.digest == to.digest:
@@ -141,12 +156,11 @@ def _arrival(target: Target, place: Arguments, prefix: str, on_failure: tuple[st
     return [stable, health] if "://" in check["url"] else [stable]
 
 
-def _what_runs(now: Running) -> Arguments:
-    family, _, shape = now.reference.partition(" ")
-    return {"family": family, "shape": shape, "digest": now.digest}
+def _what_runs(now: RunningRevision) -> Arguments:
+    return {"family": now.family, "shape": now.shape, "digest": now.digest}
 
 
-def _renewal(target: Target, now: Running, to: Software) -> Rollout:
+def _renewal(target: Target, now: RunningRevision, to: Software) -> Rollout:
     if not to.digest:
         words = (
             f"{to.version} has no image digest, so nobody could say what would run. Add the release with its digest."
@@ -174,7 +188,7 @@ def _renewal(target: Target, now: Running, to: Software) -> Rollout:
     return Rollout(steps, back, changes)
 
 
-def _forced(target: Target, now: Running, to: Software) -> Rollout:
+def _forced(target: Target, now: RunningRevision, to: Software) -> Rollout:
     """The definition stays, so there is no former one to go back to: ECS's breaker alone guards the rollout."""
     place, runs = _place(target), _what_runs(now)
     update = {"place": place, "runs": runs, "to": SAME}
@@ -185,5 +199,9 @@ def _forced(target: Target, now: Running, to: Software) -> Rollout:
         _spec(target, "update", "force a new deployment", "ecs.update", update, safe_point=True),
         stable, *checks, *check,
     )  # fmt: skip
-    change = {"what": now.instance, "from": _named(now), "to": f"{_named(to)}, if {now.image} points to it"}
+    change = {
+        "what": now.instance,
+        "from": _named(now),
+        "to": f"{_named(to)}, if the tag in {runs['family']} points to it",
+    }
     return Rollout(steps, (), (change,))
