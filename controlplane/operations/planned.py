@@ -1,10 +1,13 @@
 """How a plan is shown before it runs and beside what ran: part by part, from what to what."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from typing import Any
+
+DIGEST = re.compile(r"\b(sha256:[0-9a-f]{4})[0-9a-f]{8,}([0-9a-f]{4})\b")
 
 
 @dataclass(frozen=True)
@@ -45,5 +48,16 @@ class Planned:
         for heading, members in groupby(steps, key=lambda step: str(step["group"])):
             change = changes.get(heading, {})
             titles = [str(step["title"]) for step in members]
-            parts.append(PlannedPart(heading, change.get("from", ""), change.get("to", ""), titles))
+            parts.append(PlannedPart(heading, _short(change.get("from", "")), _short(change.get("to", "")), titles))
         return parts
+
+    @property
+    def untouched(self) -> list[tuple[str, str]]:
+        """What the plan leaves alone, and why."""
+        headings = {step["group"] for step in self._plan["steps"]}
+        return [(row["what"], row["to"]) for row in self._plan["changes"] if row["what"] not in headings]
+
+
+def _short(text: str) -> str:
+    """The text with each digest short enough to compare by eye."""
+    return DIGEST.sub(r"\1…\2", text)

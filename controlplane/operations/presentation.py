@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from controlplane.operations.history import usual_seconds
-from controlplane.operations.models import Operation, Step
+from controlplane.operations.models import Operation, OperationLock, Step
 from controlplane.operations.states import EXECUTING, STEP_FINISHED, State, StepState
 from controlplane.web.templatetags.ui import absolute, duration
 from controlplane.web.tones import Tone
@@ -186,6 +186,16 @@ class Status:
                 named = [each for each in self.parts if each.named]
                 return f"{part.title}, {named.index(part) + 1} of {len(named)}" if part.named else part.title
         return ""
+
+    @cached_property
+    def waits_for(self) -> Operation | None:
+        """While it is queued: the operation that changes one of its scopes, or the one before it in the queue."""
+        operation = self.operation
+        if operation.state != State.QUEUED:
+            return None
+        lock = OperationLock.objects.filter(scope__in=operation.scopes).select_related("operation").first()
+        ahead = Operation.objects.filter(state=State.QUEUED, scopes__overlap=operation.scopes, pk__lt=operation.pk)
+        return lock.operation if lock else ahead.order_by("pk").first()
 
     # --- how long ---------------------------------------------------------------------------------
 

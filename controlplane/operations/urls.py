@@ -3,6 +3,7 @@ from django.urls import path
 from controlplane.operations import views
 
 urlpatterns = [
+    path("nav-counts", views.nav_counts, name="nav-counts"),
     path("approvals", views.approvals, name="approvals"),
     path("operations/<int:pk>", views.operation, name="operation"),
     path("operations/<int:pk>/status", views.status, name="operation-status"),

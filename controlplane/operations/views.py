@@ -37,6 +37,13 @@ def approvals(request: HttpRequest) -> HttpResponse:
 
 @signed_in
 @require_GET
+def nav_counts(request: HttpRequest) -> HttpResponse:
+    """What the navigation counts for this person, fetched again on news."""
+    return render(request, "web/_nav_counts.html")
+
+
+@signed_in
+@require_GET
 def operation(request: HttpRequest, pk: int) -> HttpResponse:
     """One operation, from its request to its end."""
     return _page(request, load_operation(actor_of(request), pk))

@@ -1,0 +1,94 @@
+"""Every page: nothing for axe to find in light and dark, no sideways scroll on a phone, and all of it without a script."""
+
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from controlplane.accounts.access import Actor
+from controlplane.operations.models import Operation
+from controlplane.operations.states import State
+from environments.locks import take
+from tests.browser.company import Company, finished
+from tests.browser.conftest import Open
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+
+
+@pytest.fixture
+def pages(company: Company) -> list[str]:
+    """The address of every page, with something on each."""
+    company.bring("production", "1.5.0")
+    failed = finished(company.ask("production", "1.6.0", "new search"))
+    waits = company.ask("production", "1.4.0", "a rather long reason, " * 8, approve=False)
+    take(Actor(company.alice), company.environment("dr"), "failover drill on Thursday")
+    release = company.releases["1.4.0"]
+    return [
+        "/",
+        "/approvals",
+        "/deployments",
+        "/deployments?q=nothing-like-it",
+        "/releases",
+        release.get_absolute_url(),
+        "/environments/production",
+        "/environments/dr",
+        "/environments/production/deploy",
+        f"/environments/production/deploy?release={release.pk}",
+        f"/environments/dr/deploy?release={release.pk}",
+        "/environments/production/rollback/pitchey-backend",
+        failed.get_absolute_url(),
+        f"{failed.get_absolute_url()}/log?q=503",
+        waits.get_absolute_url(),
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(company: Company, pages: list[str], open_as: Open, scheme: str) -> None:
+    page = open_as(company.bob, color_scheme=scheme)
+    found = []
+    for address in pages:
+        page.goto(address)
+        page.locator("details").evaluate_all("all => all.forEach((one) => { one.open = true; })")
+        results = Axe().run(page)
+        if results.violations_count:
+            found.append(f"{address}\n{results.generate_report()}")
+    assert not found, "\n".join(found)
+
+
+def test_a_phone_never_scrolls_sideways(company: Company, pages: list[str], open_as: Open) -> None:
+    page = open_as(company.bob, **PHONE)
+    for address in pages:
+        page.goto(address)
+        assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0, address
+        assert _too_small(page) == [], address
+
+
+def _too_small(page: Page) -> list[str]:
+    """Buttons that a thumb would miss."""
+    return [
+        button.inner_text()
+        for button in page.locator("main .btn:visible, main summary.btn:visible").all()
+        if (button.bounding_box() or {"height": 44})["height"] < 34
+    ]
+
+
+def test_without_a_script(company: Company, open_as: Open) -> None:
+    alice = open_as(company.alice, java_script_enabled=False)
+    alice.locator(".matrix tbody tr td:nth-of-type(3)").get_by_role("link", name="Deploy").click()
+    alice.get_by_role("link", name="Plan 1.5.0").click()
+    alice.get_by_label("Reason").fill("no script here")
+    alice.get_by_label("Type production").fill("production")
+    alice.get_by_role("button", name="Ask for the deployment").click()
+    alice.wait_for_url(re.compile(r"/operations/\d+$"))
+    bob = open_as(company.bob, java_script_enabled=False)
+    bob.get_by_role("link", name="Approvals").click()
+    bob.get_by_role("link", name="Deploy pitchey-backend 1.5.0 to production").click()
+    bob.get_by_role("button", name="Approve this plan").click()
+    operation = finished(Operation.objects.latest("pk"))
+    assert operation.state == State.SUCCEEDED
+    alice.reload()
+    expect(alice.locator("#_head")).to_contain_text("succeeded")
+    alice.get_by_label("Search the log").fill("started 1.5.0")
+    alice.get_by_label("Search the log").press("Enter")
+    expect(alice.get_by_role("region", name="Log")).to_contain_text("production-3: started 1.5.0")
