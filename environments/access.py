@@ -21,3 +21,8 @@ def load_environment(actor: Actor, slug: str, role: Role = Role.VIEWER, what: st
     if environment is None:
         raise Http404("There is no such environment.")
     return environment
+
+
+def all_scopes() -> list[str]:
+    """What there is to give roles in: the slugs of all environments."""
+    return list(Environment.objects.values_list("slug", flat=True))

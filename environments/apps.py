@@ -5,10 +5,18 @@ class EnvironmentsConfig(AppConfig):
     name = "environments"
 
     def ready(self) -> None:
-        """Register the steps of every driver."""
+        """Register the steps of every driver, the scopes to give roles in, and the sections of the file."""
+        from controlplane.accounts import scopes
         from controlplane.operations.registry import register_step
+        from environments.access import all_scopes
+        from environments.declarations.estate import ENVIRONMENTS, SERVICES
+        from environments.declarations.people import PEOPLE
+        from environments.declarations.sections import register_section
         from environments.drivers import DRIVERS
 
         for driver in DRIVERS.values():
             for name, function in driver.steps.items():
                 register_step(name, function)
+        for section in (SERVICES, ENVIRONMENTS, PEOPLE):
+            register_section(section)
+        scopes.register(all_scopes)

@@ -1,0 +1,1 @@
+"""The company's configuration file: read strictly, shown as a difference, made so in one transaction."""
