@@ -39,7 +39,7 @@ class EntryFilter(forms.Form):
             condition &= Q(scopes__contains=[said["scope"]])
         if said.get("since"):
             condition &= Q(id__gte=_first_id(said["since"]))
-        if said.get("until"):
+        if said.get("until") and said["until"] < date.max:
             condition &= Q(id__lt=_first_id(said["until"] + timedelta(days=1)))
         return condition
 

@@ -1,5 +1,7 @@
 """manage.py verify_audit: walk the chain of the audit trail, and name the first entry that does not hold."""
 
+from collections.abc import Generator
+from contextlib import closing
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -9,6 +11,10 @@ from controlplane.audit.chain import Broken, verify
 from controlplane.audit.models import Entry
 
 BATCH = 2_000
+
+
+def _entries() -> Generator[Entry, None, None]:
+    yield from Entry.objects.order_by("pk").iterator(chunk_size=BATCH)
 
 
 class Command(BaseCommand):
@@ -26,8 +32,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, expect: str, **options: Any) -> None:
         """Read with a cursor of the server, in one snapshot, so neither memory nor writers matter."""
         try:
-            with transaction.atomic():
-                verified = verify(Entry.objects.order_by("pk").iterator(chunk_size=BATCH), expect)
+            with transaction.atomic(), closing(_entries()) as entries:
+                verified = verify(entries, expect)
         except Broken as broken:
             raise CommandError(f"The audit trail is broken: {broken}.") from broken
         self.stdout.write(f"{verified.count} entries hold. Head: {verified.head}")
