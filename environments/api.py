@@ -116,7 +116,7 @@ def _instance(instance: InstanceHealth) -> InstanceOut:
 
 
 def _lock(lock: EnvironmentLock | None) -> LockOut | None:
-    return lock and LockOut(reason=lock.reason, author=lock.author_name, since=lock.taken_at)
+    return LockOut(reason=lock.reason, author=lock.author_name, since=lock.taken_at) if lock else None
 
 
 def _active(environment: Environment, operations: list[Operation]) -> list[ActiveOut]:

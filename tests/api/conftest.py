@@ -1,0 +1,67 @@
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from controlplane.accounts.models import Person, Role
+from controlplane.accounts.tokens import create_token
+from controlplane.audit.record import SYSTEM
+from environments.drivers import DRIVERS
+from tests.estate import Estate, build, paper
+
+
+@dataclass
+class Caller:
+    """A program with a token."""
+
+    headers: dict[str, str]
+    client: Client = field(default_factory=lambda: Client(raise_request_exception=False))
+
+    def get(self, path: str) -> Any:
+        return self.client.get(f"/api/v1/{path}", headers=self.headers)
+
+    def post(self, path: str, body: Any, key: str | None = None) -> Any:
+        headers = {**self.headers, **({"Idempotency-Key": key} if key is not None else {})}
+        return self.client.post(f"/api/v1/{path}", body, content_type="application/json", headers=headers)
+
+    def raw(self, path: str, body: bytes, content_type: str = "application/json") -> Any:
+        return self.client.generic("POST", f"/api/v1/{path}", body, content_type, headers=self.headers)
+
+    def deploy(self, version: str = "1.5.0", environment: str = "production", key: str | None = None) -> Any:
+        body = {"service": "api", "environment": environment, "version": version, "reason": "checkout fix"}
+        return self.post("deployments", body, key)
+
+
+Calls = Callable[..., Caller]
+
+
+def token(person: Person, role: Role = Role.ADMIN) -> str:
+    """The plaintext of a new token."""
+    return create_token(person, "pipeline", role, 1, SYSTEM("test"))[1]
+
+
+@pytest.fixture
+def calls() -> Calls:
+    """calls(person, cap): the API as this person's program."""
+    return lambda person, role=Role.ADMIN: Caller({"Authorization": f"Bearer {token(person, role)}"})
+
+
+@pytest.fixture
+def estate(db: None, monkeypatch: pytest.MonkeyPatch) -> Estate:
+    """Staging and production on a driver of paper; 1.5.0 may go to production."""
+    monkeypatch.setitem(DRIVERS, "paper", paper)
+    return build()
+
+
+def assert_problem(answer: Any, status: int, *words: str) -> dict[str, Any]:
+    """It is a problem of this status that says all the words; returns it."""
+    assert answer.status_code == status, answer.content
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    told: dict[str, Any] = answer.json()
+    assert told.keys() == {"type", "title", "status", "detail", "errors"}
+    assert told["status"] == status
+    for word in words:
+        assert word in told["detail"]
+    return told

@@ -1,0 +1,89 @@
+"""Every address that the description lists, tried by a stranger, an outsider, and a guest of another environment."""
+
+import json
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from controlplane.accounts.models import Person
+from controlplane.api import api
+from controlplane.operations.models import Event, Operation
+from deployments.models import Release
+from tests.api.conftest import Calls, assert_problem
+from tests.estate import Estate
+
+BODIES: dict[str, dict[str, Any]] = {
+    "approvals": {"plan_digest": "0" * 64},
+    "rejection": {"comment": "no"},
+    "cancel": {"reason": "no"},
+    "resolution": {"step": "production-1-swap", "answer": "done"},
+    "deployments": {"service": "api", "environment": "production", "version": "1.5.0", "reason": "x"},
+    "releases": {"service": "api", "version": "9.0.0", "image": "i", "digest": "sha256:" + "0" * 64},
+}
+# Releases belong to no environment, and the list of environments is empty for who sees none.
+OPEN = ("releases", "environments")
+
+
+ROUTES = [
+    (method.upper(), path.lstrip("/"))
+    for path, methods in api.get_openapi_schema(path_prefix="")["paths"].items()
+    for method in methods
+]
+
+
+@pytest.fixture
+def number(alice: Person, estate: Estate, calls: Calls) -> int:
+    """Alice's operation in production."""
+    return int(calls(alice).deploy().json()["operation"])
+
+
+@pytest.fixture
+def blind(request: pytest.FixtureRequest) -> Person:
+    """Somebody who sees nothing of production."""
+    person: Person = request.getfixturevalue(request.param)
+    return person
+
+
+def send(headers: dict[str, str], method: str, path: str, number: int) -> Any:
+    body = json.dumps(BODIES.get(path.rpartition("/")[2], {}))
+    return Client().generic(
+        method, f"/api/v1/{path}".replace("{operation_id}", str(number)), body, "application/json", headers=headers
+    )
+
+
+def nothing_happened() -> bool:
+    return (
+        Operation.objects.get().state == "awaiting_approval"
+        and Event.objects.count() == 1
+        and not Release.objects.filter(version="9.0.0").exists()
+    )
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_a_stranger_gets_nowhere(number: int, method: str, path: str) -> None:
+    assert_problem(send({}, method, path, number), 401)
+    assert_problem(send({}, method, path, number + 1), 401)
+    assert nothing_happened()
+
+
+@pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[1] not in OPEN])
+@pytest.mark.parametrize("blind", ["charlie", "eve"], indirect=True)
+def test_who_sees_nothing_there_cannot_even_tell_what_exists(
+    number: int, method: str, path: str, blind: Person, calls: Calls
+) -> None:
+    headers = calls(blind).headers
+    there, not_there = send(headers, method, path, number), send(headers, method, path, number + 1)
+    assert_problem(there, 404)
+    assert there.content == not_there.content
+    assert nothing_happened()
+
+
+@pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[0] == "POST"])
+def test_a_viewer_changes_nothing(number: int, method: str, path: str, dana: Person, calls: Calls) -> None:
+    assert_problem(send(calls(dana).headers, method, path, number), 403)
+    assert nothing_happened()
+
+
+def test_the_list_is_not_empty() -> None:
+    assert len(ROUTES) == 9
