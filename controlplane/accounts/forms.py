@@ -4,12 +4,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django import forms
+from django.contrib.auth.forms import AuthenticationForm, UsernameField
 from django.contrib.auth.validators import UnicodeUsernameValidator
 
 from controlplane.accounts.models import EVERYWHERE, Person, Role
 
 LIFETIMES = [(7, "7 days"), (30, "30 days"), (90, "90 days"), (365, "a year")]
 ROLES = [("", "no role"), *Role.choices]
+
+
+class SignInForm(AuthenticationForm):
+    """Django's own, which would let a name of any length through to the count of failures, whose column has an end."""
+
+    username = UsernameField(max_length=150, widget=forms.TextInput(attrs={"autofocus": True}))
 
 
 class PersonForm(forms.Form):

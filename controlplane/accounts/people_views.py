@@ -134,7 +134,7 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
     try:
         services.delete_person(somebody, actor.who, form.cleaned_data["reason"])
     except services.PeopleError as error:
-        return _page(request, get_object_or_404(Person, pk=pk), 409, delete_form=form, problem=str(error))
+        return _page(request, somebody, 409, delete_form=form, problem=str(error))
     messages.success(request, f"{somebody} was deleted. Every history keeps the name.")
     return redirect("people")
 

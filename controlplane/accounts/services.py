@@ -120,9 +120,8 @@ def delete_person(person: Person, who: Who, reason: str) -> None:
     _not_oneself(person, who, "delete")
     with _one_at_a_time():
         data = {"username": person.username, "email": person.email, "id": person.pk}
-        target = _target(person)
-        person.delete()
-        record(who, "person.deleted", target, reason=reason, data=data)
+        Person.objects.filter(pk=person.pk).delete()
+        record(who, "person.deleted", _target(person), reason=reason, data=data)
 
 
 def record_password(person: Person, who: Who, reason: str = "") -> None:

@@ -2,10 +2,11 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
 from controlplane.accounts import people_views, token_views
+from controlplane.accounts.forms import SignInForm
 from controlplane.accounts.password_views import ChangePassword, SetPassword
 
 urlpatterns = [
-    path("login", LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("login", LoginView.as_view(authentication_form=SignInForm, redirect_authenticated_user=True), name="login"),
     path("logout", LogoutView.as_view(), name="logout"),
     path("password", ChangePassword.as_view(), name="password"),
     path("password/<uidb64>/<token>", SetPassword.as_view(), name="password-set"),
