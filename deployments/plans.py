@@ -1,8 +1,7 @@
 """Deployment plans: pure functions from what runs and what is wanted to a frozen plan."""
 
-from environments.drivers.base import Driver, Running, Software, Target
-
 from controlplane.operations.plans import Plan
+from environments.drivers.base import Driver, Running, Software, Target
 
 
 def deployment_plan(driver: Driver, target: Target, running: list[Running], to: Software) -> Plan:

@@ -14,7 +14,9 @@ def visible_environments(actor: Actor) -> QuerySet[Environment]:
     return Environment.objects.all() if scopes is None else Environment.objects.filter(slug__in=scopes)
 
 
-def load_environment(actor: Actor, slug: str, role: Role = Role.VIEWER, what: str = "open the environment") -> Environment:
+def load_environment(
+    actor: Actor, slug: str, role: Role = Role.VIEWER, what: str = "open the environment"
+) -> Environment:
     """The environment, if the person has the role there; Http404 or PermissionDenied otherwise."""
     require(actor, role, [slug], what)
     environment = Environment.objects.filter(slug=slug).first()

@@ -81,9 +81,7 @@ class ConfigEntry(models.Model):
         ordering = ["key"]
         constraints = [
             models.UniqueConstraint(name="config_key_once", fields=["environment", "key"]),
-            models.CheckConstraint(
-                name="config_value_or_secret", condition=models.Q(value="") | models.Q(secret="")
-            ),
+            models.CheckConstraint(name="config_value_or_secret", condition=models.Q(value="") | models.Q(secret="")),
         ]
 
     def __str__(self) -> str:

@@ -33,7 +33,9 @@ def test_commands_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_named_in_code_exist(page: Path) -> None:
-    paths = re.findall(r"`((?:controlplane|environments|deployments|tests|templates|docs)/[\w/.-]+\.\w+)`", page.read_text())
+    paths = re.findall(
+        r"`((?:controlplane|environments|deployments|tests|templates|docs)/[\w/.-]+\.\w+)`", page.read_text()
+    )
     assert not [path for path in paths if not (ROOT / path).exists() and not (ROOT / "templates" / path).exists()]
 
 

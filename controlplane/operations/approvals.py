@@ -47,5 +47,5 @@ def valid_approvals(operation: Operation) -> list[Approval]:
     return list(
         operation.approvals.filter(
             decision=Approval.Decision.APPROVED, plan_digest=operation.plan_digest, person__is_active=True
-        ).exclude(person_id=operation.requested_by_id)
+        ).exclude(person_id=operation.requested_by_id or 0)
     )

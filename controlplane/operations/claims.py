@@ -107,7 +107,10 @@ def _start(operation: Operation, worker: str) -> Claim | None:
 
 def _what_moved(operation: Operation, fresh_digest: str, failures: list[str]) -> str:
     if fresh_digest != operation.plan_digest:
-        return "what runs there is not what the plan was made for. Ask for it again: the new plan will show the difference."
+        return (
+            "what runs there is not what the plan was made for."
+            " Ask for it again: the new plan will show the difference."
+        )
     needed = operation.approvals_required
     if needed and len(approvals.valid_approvals(operation)) < needed:
         return "an approval it stood on is void: the person who gave it is gone or no longer active. Ask for it again."

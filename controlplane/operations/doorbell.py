@@ -24,7 +24,7 @@ def ring_workers(operation_id: int) -> None:
     Operation.objects.filter(pk=operation_id).update(rung_at=Now())
     try:
         _sender.send_task("operations.run", args=[operation_id], retry=False, ignore_result=True)
-    except Exception as error:  # every broker library error means the same: nobody heard it
+    except Exception as error:  # noqa: BLE001 - whatever a broker's library raises, nobody heard it
         logger.warning("nobody heard the ring for operation %s: %s", operation_id, error)
 
 

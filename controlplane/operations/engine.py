@@ -75,9 +75,11 @@ class Execution:
                 if step.state != StepState.FAILED:
                     self._run_step(step)
                 if step.state == StepState.UNKNOWN:
-                    return self._ask_a_person(step)
+                    self._ask_a_person(step)
+                    return
                 if step.state == StepState.FAILED:
-                    return self._put_back(step, {s.key: s for s in steps}, main)
+                    self._put_back(step, {s.key: s for s in steps}, main)
+                    return
             self._finish(State.SUCCEEDED, "succeeded")
 
     # --- one step ---------------------------------------------------------------------------------
@@ -184,7 +186,8 @@ class Execution:
                 words = f"{step.spec['title']}: could not be put back"
                 self._write(step, StepState.UNKNOWN, NewEvent(Event.Kind.ERROR, words, step.key), error=step.error)
             if step.state == StepState.UNKNOWN:
-                return self._ask_a_person(step)
+                self._ask_a_person(step)
+                return
         words = f"{culprit.spec['title']}: {culprit.error}"
         self._finish(State.FAILED, (f"put back: {words}" if recovery else words) + _untouched(main))
 

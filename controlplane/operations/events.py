@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import connection, transaction
 
@@ -39,7 +40,7 @@ def append(operation_id: int, events: Sequence[NewEvent], *, fence: int | None =
     """
     with connection.cursor() as cursor:
         sql = "UPDATE operations_operation SET last_seq = last_seq + %s WHERE id = %s"
-        values: list[object] = [len(events), operation_id]
+        values: list[Any] = [len(events), operation_id]
         if fence is not None:
             sql += " AND fence = %s AND state = ANY(%s)"
             values += [fence, sorted(EXECUTING)]
@@ -81,7 +82,7 @@ def write_step(
     timeout: seconds, given with an intent alone; it counts the attempt and sets the stored deadline. Raises
     LeaseLost, and writes nothing, when the operation is not executing under the fence any more.
     """
-    values = {
+    values: dict[str, Any] = {
         "operation": step.operation_id,
         "fence": fence,
         "executing": sorted(EXECUTING),
@@ -120,7 +121,7 @@ def _insert(cursor, operation_id: int, before: int, now: float, events: Iterable
     if len(rows) < COPY_FROM:
         one = "(%s, %s, to_timestamp(%s), %s, %s, %s)"
         cursor.execute(
-            f"INSERT INTO operations_event {columns} VALUES {', '.join([one] * len(rows))}",
+            f"INSERT INTO operations_event {columns} VALUES {', '.join([one] * len(rows))}",  # noqa: S608 - constants only
             [value for row in rows for value in row],
         )
         return

@@ -29,9 +29,7 @@ def hand_on() -> int:
 
 def expire_approvals() -> int:
     """End what nobody approved in its time; returns how many."""
-    return _each(
-        Operation.objects.filter(state=State.AWAITING_APPROVAL, approval_deadline__lt=Now()), expire
-    )
+    return _each(Operation.objects.filter(state=State.AWAITING_APPROVAL, approval_deadline__lt=Now()), expire)
 
 
 def start_scheduled() -> int:

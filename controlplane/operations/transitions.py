@@ -197,9 +197,7 @@ def reject(operation_id: int, actor: Actor, plan_digest: str, comment: str) -> O
         _decide(operation, actor, Approval.Decision.REJECTED, comment)
         text = f"rejected by {actor.who.name}: {comment}"
         waits = frozenset({State.AWAITING_APPROVAL})
-        move(
-            operation, State.REJECTED, came_from=waits, who=actor.who, text=text, reason=comment, outcome=text
-        )
+        move(operation, State.REJECTED, came_from=waits, who=actor.who, text=text, reason=comment, outcome=text)
     return operation
 
 
@@ -219,7 +217,7 @@ def cancel(operation_id: int, actor: Actor, reason: str) -> Operation:
     if not reason.strip():
         raise Invalid("Say why you stop it: the reason is kept with the operation.")
     who = actor.who
-    asked = {"cancel_requested_by_name": who.name, "cancel_reason": reason.strip()}
+    asked: dict[str, Any] = {"cancel_requested_by_name": who.name, "cancel_reason": reason.strip()}
     with transaction.atomic():
         operation = locked(operation_id)
         if operation.state in BEFORE_START:
@@ -257,7 +255,8 @@ def resolve(operation_id: int, actor: Actor, step_key: str, answer: Answer, comm
         Step.objects.filter(pk=step.pk).update(
             state=new, error="" if new != StepState.FAILED else F("error"), finished_at=Now()
         )
-        text = f"{actor.who.name} answers for {step.spec['title']}: {answer.label}" + (f" ({comment})" if comment else "")
+        said = f" ({comment})" if comment else ""
+        text = f"{actor.who.name} answers for {step.spec['title']}: {answer.label}{said}"
         append(operation.pk, [NewEvent(Event.Kind.STEP, text, step.key)])
         waits = frozenset({State.NEEDS_OPERATOR})
         # No lease: whichever worker comes first takes it over and goes on.
@@ -273,7 +272,8 @@ def expire(operation_id: int) -> None:
     """The time for approvals is over (the clock calls it). Raises Conflict when somebody was first."""
     with transaction.atomic():
         operation = locked(operation_id)
-        text = f"expired: not approved within {settings.APPROVAL_LIFETIME_HOURS} h. Ask for it again if it is still wanted."
+        hours = settings.APPROVAL_LIFETIME_HOURS
+        text = f"expired: not approved within {hours} h. Ask for it again if it is still wanted."
         waits = frozenset({State.AWAITING_APPROVAL})
         move(operation, State.EXPIRED, came_from=waits, who=CLOCK, text=text, outcome=text)
 

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import django
+from django.core.management import call_command
 
 from controlplane.embedded.stack import Stack
 
@@ -30,7 +31,7 @@ def main() -> int:
         settings = {"DJANGO_SETTINGS_MODULE": "controlplane.settings", "HTTPS": "false", "LOG_LEVEL": "WARNING"}
         os.environ.update(stack.env, **settings)
         django.setup()
-        django.core.management.call_command("migrate", verbosity=0)
+        call_command("migrate", verbosity=0)
         figures = importlib.import_module(f"tests.benchmarks.{arguments.name}").run()
     shutil.rmtree(folder, ignore_errors=True)
     if arguments.json:

@@ -57,14 +57,18 @@ def _bare(count: int) -> float:
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS bare_step, bare_event")
         cursor.execute("CREATE TABLE bare_step (id bigint PRIMARY KEY, state text)")
-        cursor.execute("CREATE TABLE bare_event (operation bigint, seq bigint, text text, PRIMARY KEY (operation, seq))")
+        cursor.execute(
+            "CREATE TABLE bare_event (operation bigint, seq bigint, text text, PRIMARY KEY (operation, seq))"
+        )
         cursor.execute("INSERT INTO bare_step SELECT g, 'pending' FROM generate_series(0, %s) g", [count * (STEPS + 1)])
         began = time.perf_counter()
         for operation in range(count):
             for seq in range((STEPS + 1) * 2):
                 row = operation * (STEPS + 1) + seq // 2
                 cursor.execute("BEGIN")
-                cursor.execute("UPDATE bare_step SET state = %s WHERE id = %s", ["running" if seq % 2 == 0 else "done", row])
+                cursor.execute(
+                    "UPDATE bare_step SET state = %s WHERE id = %s", ["running" if seq % 2 == 0 else "done", row]
+                )
                 cursor.execute("INSERT INTO bare_event VALUES (%s, %s, %s)", [operation, seq, "step: done"])
                 cursor.execute("COMMIT")
         return time.perf_counter() - began

@@ -39,7 +39,9 @@ def run() -> dict[str, Any]:
     Grant.objects.create(person=person, scope="*", role=Role.OPERATOR)
     service = Service.objects.create(slug="sample", name="Sample")
     place = Environment.objects.create(slug="production", name="Production", driver="local")
-    release = Release.objects.create(service=service, version="1.0.0", image="i", digest="sha256:1", created_by_name="b")
+    release = Release.objects.create(
+        service=service, version="1.0.0", image="i", digest="sha256:1", created_by_name="b"
+    )
     client = Client()
     client.force_login(person, backend="django.contrib.auth.backends.ModelBackend")
     # Both sizes cannot stand in one table at once, so each is set against a baseline taken beside it: /healthz.

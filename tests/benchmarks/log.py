@@ -73,7 +73,8 @@ def _copy(before: int, lines: list[str]) -> float:
     with connection.cursor() as cursor:
         cursor.execute(
             "CREATE TABLE IF NOT EXISTS raw_event"
-            " (operation bigint, seq bigint, at timestamptz, kind text, step text, text text, PRIMARY KEY (operation, seq))"
+            " (operation bigint, seq bigint, at timestamptz, kind text, step text, text text,"
+            " PRIMARY KEY (operation, seq))"
         )
         began = time.perf_counter()
         for start in range(0, len(lines), BATCH):
@@ -100,5 +101,3 @@ def ratio(one: Callable[[], object], other: Callable[[], object], rounds: int) -
             if number >= 2:  # the first two warm the caches
                 times[which].append(time.perf_counter() - began)
     return round(statistics.median(times[0]) / statistics.median(times[1]), 2)
-
-

@@ -37,9 +37,7 @@ class Fault:
         """Lay the fault where the worker finds it at its boundary."""
         nth = 1 if self.boundary in ("claimed", "finished") else choice.randint(1, 6)
         path = folder / f"{operation_id}.json"
-        path.with_suffix(".new").write_text(
-            json.dumps({"boundary": self.boundary, "nth": nth, "action": self.action})
-        )
+        path.with_suffix(".new").write_text(json.dumps({"boundary": self.boundary, "nth": nth, "action": self.action}))
         path.with_suffix(".new").rename(path)
 
 

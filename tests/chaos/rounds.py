@@ -135,9 +135,7 @@ class Chaos:
             good = "2.0.0" if fleet.version == "1.0.0" else "1.0.0"
             version = BAD if fleet.version and self.choice.random() < 0.25 else good
             release = Release.objects.get(version=version)
-            operation = request_deployment(
-                self.actor, environment=fleet.environment, release=release, reason="chaos"
-            )
+            operation = request_deployment(self.actor, environment=fleet.environment, release=release, reason="chaos")
             viewer = Viewer(self.crew.port, operation.pk, self.token)
             viewer.start()
             fault = self._draw()
@@ -155,7 +153,12 @@ class Chaos:
     def _look_after(self, current: Round) -> None:
         current.operation.refresh_from_db(fields=["state", "worker", "outcome", "last_seq"])
         executing = current.operation.state in (State.RUNNING, State.CANCELLING)
-        if not current.fault.boundary and current.struck is None and time.monotonic() >= current.strike_at and executing:
+        if (
+            not current.fault.boundary
+            and current.struck is None
+            and time.monotonic() >= current.strike_at
+            and executing
+        ):
             current.struck = time.time()
             current.fault.strike(self, current.operation)
         self._notice_boundary(current)

@@ -34,7 +34,7 @@ def asked(ask: Ask, world: World) -> Operation:
         (Answer.ROLL_BACK, State.FAILED, {"undo-a": 1}),
     ],
 )
-def test_each_answer_goes_on_its_way(
+def test_each_answer_goes_on_its_way(  # noqa: PLR0917
     asked: Operation, world: World, alice: Person, answer: Answer, state: State, effects: dict[str, int]
 ) -> None:
     transitions.resolve(asked.pk, Actor(alice), "a", answer, "I looked")

@@ -1,5 +1,7 @@
 """The engine runs a plan's steps in order, once each, and tells of it in one gapless sequence."""
 
+from itertools import pairwise
+
 import pytest
 from django.db.models import Q
 
@@ -39,7 +41,7 @@ def test_events_have_no_gap_and_the_counter_is_right(ask: Ask, world: World) -> 
     events = list(Event.objects.filter(operation=done).order_by("seq"))
     assert [event.seq for event in events] == list(range(1, done.last_seq + 1))
     assert [event.text for event in events if event.text.startswith("line ")] == [f"line {n}" for n in range(250)]
-    assert all(one.at <= two.at for one, two in zip(events, events[1:], strict=False) if one.kind == two.kind)
+    assert all(one.at <= two.at for one, two in pairwise(events) if one.kind == two.kind)
 
 
 def test_what_is_there_already_is_not_done_again(ask: Ask, world: World) -> None:

@@ -4,7 +4,7 @@ from controlplane.operations.states import ACTIVE, ALLOWED, FINISHED, State
 
 
 def test_every_state_is_in_exactly_one_group() -> None:
-    assert ACTIVE | FINISHED == set(State)
+    assert set(State) == ACTIVE | FINISHED
     assert not ACTIVE & FINISHED
 
 
