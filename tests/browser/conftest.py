@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 from controlplane.accounts.models import Person
 from controlplane.embedded.processes import free_port, wait_until
 from tests.browser.company import Company, found, stop_everything
-from tests.web.conftest import chromium as chromium  # the same browser as the scripts' own tests
+from tests.web.conftest import chromium as chromium  # noqa: PLC0414 (a fixture)
 
 expect.set_options(timeout=20_000)
 ROOT = Path(__file__).parents[2]

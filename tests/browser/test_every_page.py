@@ -1,4 +1,4 @@
-"""Every page: nothing for axe to find in light and dark, no sideways scroll on a phone, and all of it without a script."""
+"""Every page: nothing for axe to find in light and dark, fit for a phone, and of use without a script."""
 
 import re
 
