@@ -86,6 +86,8 @@ class Ecs:
                     service = self._service(one, ask)
                     self._tick(service)
                     self._overlay(service, one)
+            case "CreateService":
+                self._service(answer["service"], ask)
             case "UpdateService":
                 one = answer["service"]
                 service = self._service(one, ask)
@@ -137,7 +139,8 @@ class Ecs:
     def _update(self, service: Service, body: Json, ask: Ask) -> None:
         service.configuration |= body.get("deploymentConfiguration", {})
         service.desired = body.get("desiredCount", service.desired)
-        definition = body.get("taskDefinition", service.primary.definition)
+        given = body.get("taskDefinition", service.primary.definition)
+        definition = ask("DescribeTaskDefinition", {"taskDefinition": given})["taskDefinition"]["taskDefinitionArn"]
         if definition != service.primary.definition or body.get("forceNewDeployment"):
             fate = self.fates.popleft() if self.fates else Fate.COMPLETES
             service.rollouts.insert(0, self._rollout(definition, fate, ask))

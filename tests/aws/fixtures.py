@@ -7,9 +7,6 @@ import pytest
 
 from controlplane.accounts.models import Person
 from controlplane.operations import boundaries
-from controlplane.operations.registry import register_step
-from environments.drivers import DRIVERS
-from environments.drivers.ecs import EcsDriver
 from tests.aws.company import SECRET_KEY, Company, build
 from tests.aws.layer import Layer, Server
 from tests.aws.site import Site
@@ -46,11 +43,7 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture
-def company(aws: Layer, site: Site, alice: Person, monkeypatch: pytest.MonkeyPatch) -> Iterator[Company]:
+def company(aws: Layer, site: Site, alice: Person) -> Iterator[Company]:
     """The guide's production."""
-    if "ecs" not in DRIVERS:
-        monkeypatch.setitem(DRIVERS, "ecs", EcsDriver())
-    for name, function in DRIVERS["ecs"].steps.items():
-        register_step(name, function)
     yield build(aws, site, alice)
     boundaries.listeners.clear()
