@@ -1,6 +1,7 @@
 """Idempotency-Key: a request that is sent again has one effect and gets the first answer."""
 
 import threading
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -163,7 +164,8 @@ def wait_until_blocked() -> None:
     waiting = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'transactionid'"
     )
-    for _ in range(2000):
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
         with connection.cursor() as cursor:
             cursor.execute(waiting)
             if cursor.fetchone()[0]:
