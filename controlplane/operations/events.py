@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from django.db import connection, transaction
@@ -20,6 +21,8 @@ from controlplane.operations.states import EXECUTING, StepState
 
 # From this many rows on, COPY is quicker than INSERT.
 COPY_FROM = 8
+COLUMNS = "(operation_id, seq, at, kind, step, text)"
+SPECIAL = frozenset("\x00\\\t\n\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,29 +113,37 @@ def storable(text: str) -> str:
     return text.replace("\x00", "␀")
 
 
-def _insert(cursor, operation_id: int, before: int, now: float, events: Iterable[NewEvent]) -> None:  # type: ignore[no-untyped-def]
-    rows = [
-        (operation_id, before + number, now - event.age, event.kind, event.step, storable(event.text))
-        for number, event in enumerate(events, start=1)
-    ]
-    columns = "(operation_id, seq, at, kind, step, text)"
-    if not rows:
+def _insert(cursor: Any, operation_id: int, before: int, now: float, events: Sequence[NewEvent]) -> None:
+    if len(events) < COPY_FROM:
+        for seq, event in enumerate(events, start=before + 1):
+            cursor.execute(
+                f"INSERT INTO operations_event {COLUMNS} VALUES (%s, %s, to_timestamp(%s), %s, %s, %s)",  # noqa: S608
+                [operation_id, seq, now - event.age, event.kind, event.step, storable(event.text)],
+            )
         return
-    if len(rows) < COPY_FROM:
-        one = "(%s, %s, to_timestamp(%s), %s, %s, %s)"
-        cursor.execute(
-            f"INSERT INTO operations_event {columns} VALUES {', '.join([one] * len(rows))}",  # noqa: S608 - constants only
-            [value for row in rows for value in row],
-        )
-        return
-    with cursor.copy(f"COPY operations_event {columns} FROM STDIN") as copy:
-        for operation, seq, at, kind, step, text in rows:
-            copy.write_row((operation, seq, _timestamp(at), kind, step, text))
+    rows = "".join(
+        f"{operation_id}\t{seq}\t{_timestamp(now - event.age)}\t{event.kind}\t{event.step}\t{_for_copy(event.text)}\n"
+        for seq, event in enumerate(events, start=before + 1)
+    )
+    with cursor.copy(f"COPY operations_event {COLUMNS} FROM STDIN") as copy:
+        copy.write(rows)
+
+
+def _for_copy(text: str) -> str:
+    """Text as PostgreSQL's COPY format wants it."""
+    if not SPECIAL.isdisjoint(text):
+        text = storable(text).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+    return text
 
 
 def _timestamp(epoch: float) -> str:
-    seconds, fraction = divmod(epoch, 1)
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds)) + f".{int(fraction * 1_000_000):06d}+00"
+    seconds = int(epoch)
+    return f"{_to_the_second(seconds)}.{int((epoch - seconds) * 1_000_000):06d}+00"
+
+
+@lru_cache(maxsize=64)
+def _to_the_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
 
 
 class LogWriter:
@@ -169,8 +180,9 @@ class LogWriter:
     def line(self, text: str, *, kind: str = Event.Kind.LINE, step: str = "") -> None:
         """Say something. A text of several lines becomes as many events."""
         now = time.monotonic()
+        parts = text.splitlines() or [""]
         with self._lock:
-            self._buffer.extend((kind, part, step, now) for part in (text.splitlines() or [""]))
+            self._buffer.extend([(kind, part, step, now) for part in parts])
             full = len(self._buffer) >= self.FULL
         if full:
             self.flush()

@@ -180,7 +180,11 @@ class Event(models.Model):
         STATE = "state", "state"
 
     pk = models.CompositePrimaryKey("operation_id", "seq")
-    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="events")
+    # No constraint and no index of its own: an event is only ever written in the transaction that counts it in
+    # its operation's row (`events.append`), and the primary key begins with the operation.
+    operation = models.ForeignKey(
+        Operation, on_delete=models.CASCADE, related_name="events", db_constraint=False, db_index=False
+    )
     seq = models.BigIntegerField()
     at = models.DateTimeField()
     kind = models.CharField(max_length=8, choices=Kind.choices)

@@ -24,6 +24,7 @@ def main() -> int:
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="controlplane-bench-"))
     folder.chmod(0o711)
+    (folder / "static").mkdir()  # WhiteNoise looks for it
     for name in ("DATABASE_URL", "REDIS_URL"):
         os.environ.pop(name, None)  # never anybody's real servers
     # Durable servers, as in a real installation: a figure without fsync would be a lie.

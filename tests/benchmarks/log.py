@@ -39,7 +39,7 @@ def run() -> dict[str, Any]:
         ours += _write(long, lines[start : start + part])
         raw += _copy(start, lines[start : start + part])
     _write(short, lines[:100])
-    client = Client()
+    client = Client(SERVER_NAME="localhost")
     client.force_login(person, backend="django.contrib.auth.backends.ModelBackend")
     pages = _page_ratio(client, long.operation_id, short.operation_id)
     return {
@@ -86,7 +86,12 @@ def _copy(before: int, lines: list[str]) -> float:
 
 def _page_ratio(client: Client, long: int, short: int) -> dict[str, Any]:
     def page(operation: int) -> Callable[[], bytes]:
-        return lambda: client.get(Operation(pk=operation).get_absolute_url()).content
+        def get() -> bytes:
+            answer = client.get(Operation(pk=operation).get_absolute_url())
+            assert answer.status_code == 200, answer.status_code
+            return answer.content
+
+        return get
 
     return {"page_ratio": ratio(page(long), page(short), rounds=15), "page_bytes": len(page(long)())}
 
