@@ -1,5 +1,7 @@
 """What a revision is, and what becomes of it when its image is replaced: pure rules, and words for wrong settings."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from controlplane.operations.errors import StepError
 from environments.drivers.base import Target
-from environments.drivers.ecs import EcsDriver
+from environments.drivers.ecs import DEFAULTS, EcsDriver
 from environments.drivers.ecs_service import OPERATION, VERSION, Definition, digest_in, repository_of, short, tag_of
 
 DIGEST = "sha256:" + "a" * 64
@@ -105,3 +107,9 @@ def test_wrong_settings_in_words(settings: dict[str, Any], words: dict[str, str]
 def test_a_setting_that_is_none() -> None:
     wrong = EcsDriver().check_settings({"region": "r", "cluster": "c", "clutser": "x"})
     assert list(wrong) == ["clutser"] and wrong["clutser"].startswith("is no setting of it; there are region,")
+
+
+def test_every_setting_is_documented_and_no_other() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "drivers-ecs.md").read_text()
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(DEFAULTS)
