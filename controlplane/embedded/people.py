@@ -23,6 +23,17 @@ def ensure_passwords(data: Path, sample: Path) -> dict[str, str]:
     return passwords
 
 
+def sign_ins(data: Path, sample: Path) -> list[str]:
+    """A line for everybody who can sign in: username, password, name and role."""
+    people = tomllib.loads(sample.read_text()).get("people", {})
+    passwords = ensure_passwords(data, sample)
+    return [
+        f"{username:<10}  {passwords[username]}   {person.get('name', username)}, "
+        + ", ".join(f"{role} of {'everything' if scope == '*' else scope}" for scope, role in person["roles"].items())
+        for username, person in people.items()
+    ]
+
+
 def new_password() -> str:
     """About 79 bits in four groups that can be typed from a screen."""
     return "-".join("".join(secrets.choice(LETTERS) for _ in range(4)) for _ in range(4))

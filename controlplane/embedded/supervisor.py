@@ -25,7 +25,7 @@ from threading import Event
 from .errors import StackError
 from .files import last_lines, read_json, write_private_json
 from .lock import hold
-from .people import PEOPLE_FILE, ensure_passwords
+from .people import ensure_passwords, sign_ins
 from .place import CHECKOUT
 from .processes import boot, end, free_port, look, members_of_session, spawn, stop
 from .stack import Stack, open_data_folder
@@ -183,8 +183,8 @@ class Supervisor:
 
     def welcome(self) -> None:
         print(f"\n  Control plane   {self.address}\n")
-        for name, password in read_json(self.data / PEOPLE_FILE).items():
-            print(f"  {name:<14}  {password}")
+        for line in sign_ins(self.data, SAMPLE):
+            print(f"  {line}")
         print(f"\n  Logs are in {self.data / 'logs'}. Ctrl-C stops everything.\n", flush=True)
 
     # --- After ---------------------------------------------------------------------------------
