@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from django.db.models import Q
+from django.db.models import Exists, Q
 from django.db.models.functions import Now
 from django.urls import reverse
 
@@ -160,7 +160,8 @@ def _silence() -> list[Card]:
     cards = []
     unheard = Q(state=State.QUEUED, queued_at__lt=Now() - SILENT_WORKER, outcome="")
     lost = Q(state__in=EXECUTING, lease_until__lt=Now() - SILENT_WORKER)
-    stuck = Operation.objects.filter(unheard | lost).only("pk").first()
+    at_work = Operation.objects.filter(state__in=EXECUTING, lease_until__gt=Now())
+    stuck = Operation.objects.filter(lost | unheard & ~Exists(at_work)).only("pk").first()
     if stuck is not None:
         text = f"Nobody takes up operation {stuck.pk}. See that a worker process runs."
         cards.append(Card(Tone.BAD, "No worker answers", text, stuck.get_absolute_url()))
@@ -192,5 +193,6 @@ def _queue(active: list[Status]) -> list[Card]:
     if len(waiting) > 1:
         titles = ", ".join(one.title for one in waiting[:2])
         return [Card(Tone.IDLE, f"{len(waiting)} operations wait in the queue", titles, first.get_absolute_url())]
-    words = f"starts {first.scheduled_for:%-d %b %H:%M} UTC" if first.scheduled_for else first.get_state_display()
+    planned = first.scheduled_for if first.state == State.SCHEDULED else None
+    words = f"starts {planned:%-d %b %H:%M} UTC" if planned else "waits for a worker"
     return [Card(Tone.IDLE, first.title, first.outcome or words, first.get_absolute_url())]

@@ -137,7 +137,10 @@ def _spent(steps: Sequence[Step]) -> str:
         return ""
     if any(step.state == StepState.RUNNING for step in steps):
         return running_since(min(begun))
-    return duration((max(ended) - min(begun)).total_seconds()) if ended else ""
+    if not ended:
+        return ""
+    seconds = (max(ended) - min(begun)).total_seconds()
+    return duration(seconds) if seconds >= 0.05 else "< 0.1 s"  # 0 s reads as if nothing happened
 
 
 def _parts(steps: Sequence[Step]) -> list[Part]:

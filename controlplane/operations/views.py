@@ -23,7 +23,7 @@ from controlplane.operations.planned import Planned
 from controlplane.operations.presentation import Status
 from controlplane.operations.states import BEFORE_START, Answer, State
 
-LAST_LINES = 500
+LAST_LINES = 150
 DOWNLOAD_CHUNK = 5000
 
 

@@ -105,11 +105,13 @@ def test_what_moves_shows_how_far(
 
 
 def test_silence_is_said(client: Client, estate: Estate, alice: Person, bob: Person) -> None:
-    operation = ask(estate, alice)
+    operation, at_work = ask(estate, alice), ask(estate, alice)
     transitions.approve(operation.pk, Actor(bob), operation.plan_digest)
     assert "No worker answers" not in board(client, alice)
-    Operation.objects.update(queued_at=timezone.now() - timedelta(minutes=1))
+    Operation.objects.filter(pk=operation.pk).update(queued_at=timezone.now() - timedelta(minutes=1))
     assert "No worker answers" in board(client, alice)
+    Operation.objects.filter(pk=at_work.pk).update(state=State.RUNNING, lease_until=Now() + timedelta(minutes=1))
+    assert "No worker answers" not in board(client, alice)  # it is busy, which is another matter
     assert "The clock stands still" not in board(client, alice)
     Beat.objects.update(beat_at=Now() - timedelta(minutes=1))
     assert "The clock stands still" in board(client, alice)
