@@ -7,8 +7,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from controlplane.accounts.access import Actor
+from controlplane.accounts.models import Grant, Role
+from controlplane.accounts.tokens import create_token
 from controlplane.operations.models import Operation
-from controlplane.operations.states import State
+from controlplane.operations.states import State, StepState
 from environments.locks import take
 from tests.browser.company import Company, finished
 from tests.browser.conftest import Open
@@ -18,10 +20,13 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touc
 
 @pytest.fixture
 def pages(company: Company) -> list[str]:
-    """The address of every page, with something on each."""
+    """The address of every page, with something on each. Bob may see them all."""
+    Grant.objects.filter(person=company.bob).update(role=Role.ADMIN)
+    create_token(company.bob, "pipeline", Role.OPERATOR, 30, Actor(company.bob).who)
     company.bring("production", "1.5.0")
     failed = finished(company.ask("production", "1.6.0", "new search"))
     waits = company.ask("production", "1.4.0", "a rather long reason, " * 8, approve=False)
+    doubt = in_doubt(company.bring("development", "1.4.0"))
     take(Actor(company.alice), company.environment("dr"), "failover drill on Thursday")
     release = company.releases["1.4.0"]
     return [
@@ -40,7 +45,22 @@ def pages(company: Company) -> list[str]:
         failed.get_absolute_url(),
         f"{failed.get_absolute_url()}/log?q=503",
         waits.get_absolute_url(),
+        doubt.get_absolute_url(),
+        "/audit",
+        "/people",
+        "/people/add",
+        f"/people/{company.alice.pk}",
+        "/tokens",
+        "/password",
     ]
+
+
+def in_doubt(operation: Operation) -> Operation:
+    """As if nobody knew how its last step ended."""
+    Operation.objects.filter(pk=operation.pk).update(state=State.NEEDS_OPERATOR, finished_at=None)
+    last = operation.steps.order_by("-position")[:1]
+    operation.steps.filter(pk__in=last.values("pk")).update(state=StepState.UNKNOWN, error="Look at host 1.")
+    return operation
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -54,6 +74,12 @@ def test_axe_finds_nothing(company: Company, pages: list[str], open_as: Open, sc
         if results.violations_count:
             found.append(f"{address}\n{results.generate_report()}")
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_where_one_signs_in(company: Company, open_as: Open, scheme: str) -> None:
+    results = Axe().run(open_as(None, "/", color_scheme=scheme))
+    assert not results.violations_count, results.generate_report()
 
 
 def test_a_phone_never_scrolls_sideways(company: Company, pages: list[str], open_as: Open) -> None:
