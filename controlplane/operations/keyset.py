@@ -25,11 +25,19 @@ class Page(Generic[Row]):
 
 
 def page_of(rows: QuerySet[Row], before: int = 0, after: int = 0, size: int = SIZE) -> Page[Row]:
-    """The page older than `before`, or newer than `after`, or the newest. Keys are primary keys; 0 is none."""
+    """The page older than `before`, or newer than `after`, or the newest. Keys are primary keys; 0 is none.
+
+    The keys are asked for first and the rows by their keys: with the joins in the same query, PostgreSQL may
+    choose to walk a joined table from its end, which costs the more the deeper the page lies.
+    """
     if after:
-        found = list(rows.filter(pk__gt=after).order_by("pk")[: size + 1])
-        kept = found[:size][::-1]
-        return Page(kept, kept[0].pk if len(found) > size else 0, kept[-1].pk if kept else 0)
-    found = list((rows.filter(pk__lt=before) if before else rows).order_by("-pk")[: size + 1])
-    kept = found[:size]
-    return Page(kept, kept[0].pk if before and kept else 0, kept[-1].pk if len(found) > size else 0)
+        keys = list(rows.filter(pk__gt=after).order_by("pk").values_list("pk", flat=True)[: size + 1])
+        kept = keys[:size][::-1]
+        newer, older = (kept[0] if len(keys) > size else 0), (kept[-1] if kept else 0)
+    else:
+        older_than = rows.filter(pk__lt=before) if before else rows
+        keys = list(older_than.order_by("-pk").values_list("pk", flat=True)[: size + 1])
+        kept = keys[:size]
+        newer, older = (kept[0] if before and kept else 0), (kept[-1] if len(keys) > size else 0)
+    found = list(rows.filter(pk__in=kept).order_by("-pk")) if kept else []
+    return Page(found, newer, older)
