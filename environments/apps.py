@@ -5,9 +5,11 @@ class EnvironmentsConfig(AppConfig):
     name = "environments"
 
     def ready(self) -> None:
-        """Register the steps of every driver, the scopes to give roles in, and the sections of the file."""
+        """Register the steps of every driver, the scopes to give roles in, the sections of the file, and the probes."""
         from controlplane.accounts import scopes
+        from controlplane.clock.registry import register
         from controlplane.operations.registry import register_step
+        from environments import probes
         from environments.access import all_scopes
         from environments.declarations.estate import ENVIRONMENTS, SERVICES
         from environments.declarations.people import PEOPLE
@@ -20,3 +22,5 @@ class EnvironmentsConfig(AppConfig):
         for section in (SERVICES, ENVIRONMENTS, PEOPLE):
             register_section(section)
         scopes.register(all_scopes)
+        register("probe health", 1.0, probes.probe_due)
+        register("forget old probes", 600.0, probes.prune)
