@@ -8,4 +8,5 @@ from django.conf import settings
 def pytest_configure() -> None:
     settings.PASSWORD_HASHERS = ["tests.hashers.QuickHasher", *settings.PASSWORD_HASHERS]
 
+
 pytest_plugins = ["tests.people", "tests.flush"]
