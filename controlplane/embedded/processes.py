@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,6 +17,10 @@ from .errors import StackError
 
 PROC = Path("/proc")
 POLL_SECONDS = 0.02
+# Below the ports that the system gives to outgoing connections: one of those could take the port of a server that is
+# just being restarted.
+PORTS = range(20_000, 32_000)
+PORT_ATTEMPTS = 200
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
@@ -102,14 +107,14 @@ def everybody() -> Iterable[Process]:
 
 def free_port(preferred: int | None = None) -> int:
     """`preferred` if it is free on 127.0.0.1, else another port that is."""
-    for port in (preferred or 0, 0):
+    for port in [preferred] * (preferred is not None) + random.sample(PORTS, PORT_ATTEMPTS):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return int(probe.getsockname()[1])
+            return port
     raise StackError("There is no free port on 127.0.0.1. Stop some programs, then start again.")
 
 

@@ -21,6 +21,7 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Grant, Person, Role
+from controlplane.embedded.processes import free_port
 from controlplane.operations import transitions
 from tests.operations import recipes
 
@@ -61,7 +62,7 @@ def run() -> dict[str, Any]:
 
 
 def _ours(operation_id: int, lines: int, cookie: str) -> tuple[dict[str, float], float]:
-    port = _free_port()
+    port = free_port()
     options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "error"]
     web_process = _process("uvicorn", "tests.benchmarks.live_web:application", "--port", str(port), *options)
     writer_process = _process("tests.benchmarks.live_writer", *map(str, (operation_id, lines, RATE)))
@@ -78,7 +79,7 @@ def _ours(operation_id: int, lines: int, cookie: str) -> tuple[dict[str, float],
 
 
 def _limit(lines: int, bytes_per_line: int) -> dict[str, float]:
-    port = _free_port()
+    port = free_port()
     with _process("tests.benchmarks.live_limit", *map(str, (port, lines, RATE, bytes_per_line))) as server:
         _wait_for(port)
         with _viewers(port, "/", "none", VIEWERS, 1, lines) as client:
@@ -127,12 +128,6 @@ def _cookie(person: Person) -> str:
     session[HASH_SESSION_KEY] = person.get_session_auth_hash()
     session.create()
     return f"{settings.SESSION_COOKIE_NAME}={session.session_key}"
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _wait_for(port: int) -> None:

@@ -19,7 +19,7 @@ class Crew:
 
     def __init__(self, folder: Path) -> None:
         self.logs = folder / "logs"
-        self.port = free_port(None)
+        self.port = free_port()
         python = sys.executable
         worker = [
             python, "-m", "celery", "-A", "tests.chaos.worker", "worker", "-P", "prefork", "-c", str(CHILDREN),

@@ -69,6 +69,7 @@ class Round:
     began: float = field(default_factory=time.monotonic)
     struck: float | None = None  # epoch
     ended: bool = False
+    wrong: bool = False
 
 
 class Chaos:
@@ -81,7 +82,7 @@ class Chaos:
         self.quiet: bool = arguments.json
         seed = arguments.seed if arguments.seed is not None else random.randrange(10**6)
         self.choice = random.Random(seed)
-        self.say(f"seed {seed}")
+        self.say(f"seed {seed}", always=True)
         (folder / "faults").mkdir()
         call_command("migrate", verbosity=0)
         with connection.cursor() as cursor:
@@ -98,9 +99,9 @@ class Chaos:
         self.going: list[Round] = []
         self.deck: list[Fault] = []
 
-    def say(self, text: str) -> None:
-        """To the person who watches; the figures go to standard output."""
-        if not self.quiet:
+    def say(self, text: str, *, always: bool = False) -> None:
+        """To the person who watches; the figures go to standard output. always: even if only figures are wanted."""
+        if always or not self.quiet:
             print(text, file=sys.stderr, flush=True)
 
     # --- the run ----------------------------------------------------------------------------------
@@ -180,13 +181,13 @@ class Chaos:
         current.ended = current.operation.is_finished
         if current.operation.state == State.SUCCEEDED:
             current.fleet.version = current.version
-        wrong = self._is_wrong(current)
+        current.wrong = current.ended and self._is_wrong(current)
         self.say(
             f"{len(self.done):4} {current.fleet.environment.slug} {current.version} {current.operation.state:10}"
             f" {time.monotonic() - current.began:5.1f} s  {current.fault.name}{_recovered(current)}"
-            + (f"   WRONG: {current.operation.outcome}, runs {current.fleet.running()}" if wrong else "")
         )
-        current.operation.wrong_end = wrong  # type: ignore[attr-defined]
+        if current.wrong or not current.ended:
+            self.say(_story(current), always=True)
 
     def _is_wrong(self, current: Round) -> bool:
         """Not the end it should have, or not what should run there now."""
@@ -217,7 +218,7 @@ class Chaos:
         recovery = sorted(seconds for one in self.done if (seconds := _recovery(one)) is not None)
         return {
             "rounds": len(self.done),
-            "wrong_end": sum(bool(getattr(one.operation, "wrong_end", False)) for one in self.done if one.ended),
+            "wrong_end": sum(one.wrong for one in self.done),
             "repeated_effects": fleets.repeated(effects),
             "lost_events": lost,
             "doubled_events": doubled,
@@ -251,6 +252,19 @@ def _recovery(one: Round) -> float | None:
     times = [event.at.timestamp() - one.struck for event in taken]
     later = [seconds for seconds in times if seconds > 0]
     return min(later) if later else None
+
+
+def _story(one: Round) -> str:
+    """All there is to know of a round that did not end as it should."""
+    events = Event.objects.filter(operation=one.operation).order_by("seq")
+    return "\n".join(
+        [
+            f"WRONG: {one.fleet.environment.slug} to {one.version}, {one.fault.name} at {one.struck}:"
+            f" {one.operation.state} ({one.operation.outcome}), runs {one.fleet.running()}",
+            *(f"    {event.at:%H:%M:%S.%f} {event.kind:8} {event.text}" for event in events),
+            *(f"    {effect}" for effect in one.fleet.effects() if effect["operation"] == str(one.operation.pk)),
+        ]
+    )
 
 
 def _recovered(one: Round) -> str:

@@ -38,7 +38,7 @@ def fleet(data_dir: Path, db: None) -> Iterator[MakeFleet]:
         )
         service, _ = Service.objects.get_or_create(slug="pitchey-backend", defaults={"name": "Pitchey backend"})
         instances = [
-            {"name": f"{slug}-{number}", "address": f"http://127.0.0.1:{free_port(None)}"}
+            {"name": f"{slug}-{number}", "address": f"http://127.0.0.1:{free_port()}"}
             for number in range(1, count + 1)
         ]
         placement = Placement.objects.create(environment=environment, service=service, instances=instances)
