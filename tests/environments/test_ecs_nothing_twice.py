@@ -127,7 +127,7 @@ def test_a_worker_that_dies_at_a_boundary(company: Company, boundary: str, step:
 
 @pytest.mark.parametrize("step", ["put-back/update", "put-back/stable", "put-back/check"])
 def test_a_worker_that_dies_while_putting_back(company: Company, step: str) -> None:
-    company.settings(stable_seconds=0.5)
+    company.settings(stable_seconds=3)  # what hangs is waited for, and what is put back has to come in the same time
     company.aws.ecs.fates.append(Fate.HANGS)
     operation = company.ask()
     die_at("effect_done", step)
