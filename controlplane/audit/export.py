@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC
 from typing import Any
 
-from django.db.models import QuerySet
+from asgiref.sync import sync_to_async
 
+from controlplane.audit.listing import END, Listing
 from controlplane.audit.models import Entry
 
 AT_MOST = 100_000
@@ -31,39 +32,35 @@ FIELDS = (
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-async def as_json(entries: QuerySet[Entry]) -> AsyncIterator[str]:
+async def as_json(listing: Listing) -> AsyncIterator[str]:
     """One array, an entry a line, newest first; the hash of each can be computed again from it."""
     first = True
-    async for piece in _pieces(entries):
+    async for piece in _pieces(listing):
         lines = ",\n".join(json.dumps(_fields(entry), ensure_ascii=False) for entry in piece)
         yield ("[\n" if first else ",\n") + lines
         first = False
     yield "[]\n" if first else "\n]\n"
 
 
-async def as_csv(entries: QuerySet[Entry]) -> AsyncIterator[str]:
+async def as_csv(listing: Listing) -> AsyncIterator[str]:
     """A table with a heading, newest first, safe to open in a spreadsheet."""
     yield _table([list(FIELDS)])
-    async for piece in _pieces(entries):
+    async for piece in _pieces(listing):
         yield _table([_cells(entry) for entry in piece])
 
 
-FORMATS: dict[str, tuple[str, Callable[[QuerySet[Entry]], AsyncIterator[str]]]] = {
+FORMATS: dict[str, tuple[str, Callable[[Listing], AsyncIterator[str]]]] = {
     "json": ("application/json", as_json),
     "csv": ("text/csv; charset=utf-8", as_csv),
 }
 
 
-async def _pieces(entries: QuerySet[Entry]) -> AsyncIterator[list[Entry]]:
+async def _pieces(listing: Listing) -> AsyncIterator[list[Entry]]:
     """By key and not by an open cursor, which would hold a connection for as long as somebody downloads."""
-    rest, left = entries.order_by("-pk"), AT_MOST
-    while left:
-        piece = [entry async for entry in rest[: min(PIECE, left)]]
-        if not piece:
-            return
+    before, left = END, AT_MOST
+    while left and (piece := await sync_to_async(listing.piece)(before, min(PIECE, left))):
         yield piece
-        left -= len(piece)
-        rest = entries.filter(pk__lt=piece[-1].pk).order_by("-pk")
+        before, left = piece[-1].pk, left - len(piece)
 
 
 def _fields(entry: Entry) -> dict[str, Any]:

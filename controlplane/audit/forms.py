@@ -8,6 +8,7 @@ from django import forms
 from django.contrib.auth import get_user_model
 from django.db.models import Q, QuerySet
 
+from controlplane.audit.listing import END, FIRST, Wanted
 from controlplane.audit.models import Entry
 
 
@@ -25,8 +26,8 @@ class EntryFilter(forms.Form):
         super().__init__(given)
         self.full_clean()
 
-    def condition(self) -> Q:
-        """What an entry must be. Each part has an index that ends with the id, so the newest page stays cheap."""
+    def wanted(self) -> Wanted:
+        """What the reader asked for."""
         said = self.cleaned_data
         condition = Q()
         if said.get("person"):
@@ -35,13 +36,13 @@ class EntryFilter(forms.Form):
             condition &= Q(action=said["action"])
         if said.get("target"):
             condition &= Q(target__iexact=said["target"])
-        if said.get("scope"):
-            condition &= Q(scopes__contains=[said["scope"]])
-        if said.get("since"):
-            condition &= Q(id__gte=_first_id(said["since"]))
-        if said.get("until") and said["until"] < date.max:
-            condition &= Q(id__lt=_first_id(said["until"] + timedelta(days=1)))
-        return condition
+        until = said.get("until")
+        return Wanted(
+            condition,
+            first=_first_id(said["since"]) if said.get("since") else FIRST,
+            end=_first_id(until + timedelta(days=1)) if until and until < date.max else END,
+            scope=said.get("scope", ""),
+        )
 
 
 def _person(text: str) -> Q:
@@ -55,4 +56,4 @@ def _first_id(day: date) -> int:
     begin = datetime.combine(day, time.min, tzinfo=UTC)
     entries: QuerySet[Entry] = Entry.objects.filter(at__gte=begin).order_by("at", "id")
     first = entries.values_list("id", flat=True).first()
-    return first if first is not None else 2**63 - 1
+    return first if first is not None else END

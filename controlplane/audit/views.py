@@ -9,7 +9,8 @@ from django.views.decorators.http import require_GET
 
 from controlplane.audit.export import FORMATS
 from controlplane.audit.forms import EntryFilter
-from controlplane.audit.listing import Reader, known_actions, page_of, visible_entries
+from controlplane.audit.listing import Listing, Reader, known_actions
+from controlplane.audit.models import in_words
 
 DIGITS = 18  # of the greatest key that PostgreSQL's bigint surely holds
 
@@ -20,8 +21,13 @@ def audit(request: HttpRequest) -> HttpResponse:
     """What happened, newest first, filtered by the page's address."""
     reader = cast(Reader, request.user)
     filters = EntryFilter(request.GET)
-    page = page_of(visible_entries(reader).filter(filters.condition()), _key(request, "before"), _key(request, "after"))
-    context = {"page": page, "filters": filters, "actions": known_actions(), "scopes": reader.audit_choices}
+    page = Listing(reader, filters.wanted()).page(_key(request, "before"), _key(request, "after"))
+    context = {
+        "page": page,
+        "filters": filters,
+        "actions": [(action, in_words(action)) for action in known_actions()],
+        "scopes": reader.audit_choices,
+    }
     return render(request, "audit/audit.html", context)
 
 
@@ -32,9 +38,9 @@ def download(request: HttpRequest, form: str) -> StreamingHttpResponse:
     if form not in FORMATS:
         raise Http404
     content_type, written = FORMATS[form]
-    entries = visible_entries(cast(Reader, request.user)).filter(EntryFilter(request.GET).condition())
+    listing = Listing(cast(Reader, request.user), EntryFilter(request.GET).wanted())
     headers = {"Content-Disposition": f'attachment; filename="audit.{form}"'}
-    return StreamingHttpResponse(written(entries), content_type=content_type, headers=headers)
+    return StreamingHttpResponse(written(listing), content_type=content_type, headers=headers)
 
 
 def _key(request: HttpRequest, name: str) -> int:
