@@ -23,4 +23,4 @@ class EnvironmentsConfig(AppConfig):
             register_section(section)
         scopes.register(all_scopes)
         register("probe health", 1.0, probes.probe_due)
-        register("forget old probes", 600.0, probes.prune)
+        register("forget old health", 600.0, probes.forget_old)
