@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 from django import forms
-from django.db.models import Q
 
 from controlplane.operations.errors import Invalid
 from controlplane.operations.keyset import key_in
-from controlplane.operations.lines import Line, lines_of
+from controlplane.operations.lines import Line, lines_between, lines_with
+from controlplane.operations.models import Operation
 from controlplane.operations.states import Answer
 
 LINES = 500
@@ -36,17 +36,18 @@ class LogQuery:
         self.q = given.get("q", "").strip()[:200]
         self._numbers = {name: key_in(given[name]) for name in ("before", "after", "around", "tail") if name in given}
 
-    def lines(self, operation_id: int) -> list[Line]:
+    def lines(self, operation: Operation) -> list[Line]:
         """The lines, in order, at most some hundred; the end of the log when nothing is asked for."""
-        numbers = self._numbers
         if self.q:
-            return lines_of(operation_id, Q(text__icontains=self.q), limit=LINES)
-        if numbers.get("before"):
-            return lines_of(operation_id, Q(seq__lt=numbers["before"]), limit=LINES, newest=True)
+            return lines_with(operation.pk, self.q, LINES)
+        return lines_between(operation.pk, *self._range(operation.last_seq))
+
+    def _range(self, last: int) -> tuple[int, int]:
+        numbers = self._numbers
+        if before := numbers.get("before"):
+            return before - LINES, before - 1
         if "after" in numbers:
-            return lines_of(operation_id, Q(seq__gt=numbers["after"]), limit=LINES)
-        if numbers.get("around"):
-            middle = numbers["around"]
-            above = lines_of(operation_id, Q(seq__lt=middle), limit=LINES // 2, newest=True)
-            return above + lines_of(operation_id, Q(seq__gte=middle), limit=LINES // 2)
-        return lines_of(operation_id, limit=min(TAIL, numbers.get("tail") or LINES), newest=True)
+            return numbers["after"] + 1, numbers["after"] + LINES
+        if middle := numbers.get("around"):
+            return middle - LINES // 2, middle + LINES // 2 - 1
+        return last + 1 - min(TAIL, numbers.get("tail") or LINES), last

@@ -10,11 +10,12 @@ from datetime import datetime
 from html import escape
 from typing import Any, NamedTuple
 
-from django.db.models import Q
+from django.db.models import QuerySet
 from django.utils.safestring import SafeString, mark_safe
 
 from controlplane.operations.models import Event
 
+MONTHS = " Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ")
 LEVELS = {"line": "", "step": "note", "state": "note", "warning": "warn", "error": "err"}
 
 
@@ -32,12 +33,11 @@ class Line(NamedTuple):
         """The `<li>` of the log."""
         level = LEVELS[self.kind]
         marked = f' class="{level}"' if level else ""
-        at = self.at
-        clock = f"{at:%H:%M:%S}.{at.microsecond // 1000:03}"
-        hover = f"{at.day} {at:%b %Y %H:%M:%S}.{at.microsecond:06} UTC"
+        at = self.at.isoformat(timespec="microseconds")  # cut in pieces below: strftime would take most of the time
+        hover = f"{self.at.day} {MONTHS[self.at.month]} {at[:4]} {at[11:26]} UTC"
         return (
             f'<li id="L{self.seq}"{marked}><a href="#L{self.seq}">{self.seq}</a>'
-            f'<time datetime="{at.isoformat()}" title="{hover}">{clock}</time><span>{escape(self.text)}</span></li>'
+            f'<time datetime="{at}" title="{hover}">{at[11:23]}</time><span>{escape(self.text)}</span></li>'
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -55,11 +55,22 @@ class Line(NamedTuple):
         return f"{self.seq:>6} {self.at:%Y-%m-%d %H:%M:%S}.{self.at.microsecond // 1000:03}Z {self.text}"
 
 
-def lines_of(operation_id: int, *matching: Q, limit: int, newest: bool = False) -> list[Line]:
-    """At most `limit` lines that match, in order; with newest, the last of them instead of the first."""
-    rows = Event.objects.filter(*matching, operation_id=operation_id).order_by("-seq" if newest else "seq")
-    lines = [Line(*row) for row in rows.values_list(*Line._fields)[:limit]]
-    return lines[::-1] if newest else lines
+def lines_between(operation_id: int, first: int, last: int) -> list[Line]:
+    """The lines with these numbers, both included, in order.
+
+    The numbers have no gap, so a page of a log is a range of them, never "the newest so many": the database
+    then reads just these rows, whatever it believes of the table right after a hundred thousand were added.
+    """
+    return _lines(Event.objects.filter(operation_id=operation_id, seq__gte=first, seq__lte=last))
+
+
+def lines_with(operation_id: int, words: str, limit: int) -> list[Line]:
+    """The first lines that have the words in them, in order."""
+    return _lines(Event.objects.filter(operation_id=operation_id, text__icontains=words), limit)
+
+
+def _lines(events: QuerySet[Event], limit: int | None = None) -> list[Line]:
+    return [Line(*row) for row in events.order_by("seq").values_list(*Line._fields)[:limit]]
 
 
 def as_html(lines: Sequence[Line]) -> SafeString:

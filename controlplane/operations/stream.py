@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-from django.db.models import Q
 from django.http import Http404
 from django.template.loader import render_to_string
 
@@ -11,7 +10,7 @@ from controlplane.accounts.access import Actor
 from controlplane.live.sources import Row
 from controlplane.operations.access import load_operation
 from controlplane.operations.keyset import key_in
-from controlplane.operations.lines import lines_of
+from controlplane.operations.lines import lines_between
 from controlplane.operations.models import Operation
 from controlplane.operations.presentation import Status
 
@@ -31,7 +30,7 @@ class OperationSource:
 
     def read(self, key: str, after: int, limit: int) -> list[Row]:
         """The lines after the cursor."""
-        lines = lines_of(_number(key), Q(seq__gt=after), limit=limit)
+        lines = lines_between(_number(key), after + 1, after + limit)
         return [Row(line.seq, "line", line.html, line.json) for line in lines]
 
     def extras(self, key: str) -> list[Row]:

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Callable
 
 from asgiref.sync import sync_to_async
-from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
@@ -17,13 +16,13 @@ from controlplane.operations.answers import status_of
 from controlplane.operations.errors import OperationError
 from controlplane.operations.forms import AnswerForm, LogQuery
 from controlplane.operations.inbox import inbox
-from controlplane.operations.lines import as_html, lines_of
+from controlplane.operations.lines import as_html, lines_between
 from controlplane.operations.models import Operation
 from controlplane.operations.planned import Planned
 from controlplane.operations.presentation import Status
 from controlplane.operations.states import BEFORE_START, Answer, State
 
-LAST_LINES = 150
+LAST_LINES = 500
 DOWNLOAD_CHUNK = 5000
 
 
@@ -51,7 +50,7 @@ def operation(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _page(request: HttpRequest, operation: Operation, problem: str = "", status: int = 200) -> HttpResponse:
     context = _actions(actor_of(request), operation) | {
-        "lines": as_html(lines_of(operation.pk, limit=LAST_LINES, newest=True)),
+        "lines": as_html(lines_between(operation.pk, operation.last_seq - LAST_LINES + 1, operation.last_seq)),
         "planned": Planned(operation.plan),
         "problem": problem,
         "said": request.POST,
@@ -147,7 +146,7 @@ def log(request: HttpRequest, pk: int) -> HttpResponse:
     """Part of the log: `<li>`s for the page's script, a page of its own for a form without one."""
     operation = load_operation(actor_of(request), pk)
     query = LogQuery(request.GET)
-    lines = query.lines(operation.pk)
+    lines = query.lines(operation)
     if request.htmx:  # type: ignore[attr-defined]
         return HttpResponse(as_html(lines))
     context = {"operation": operation, "query": query, "lines": as_html(lines), "count": len(lines)}
@@ -166,6 +165,6 @@ def log_download(request: HttpRequest, pk: int) -> StreamingHttpResponse:
 
 async def _text(operation_id: int) -> AsyncIterator[str]:
     last = 0
-    while lines := await sync_to_async(lines_of)(operation_id, Q(seq__gt=last), limit=DOWNLOAD_CHUNK):
+    while lines := await sync_to_async(lines_between)(operation_id, last + 1, last + DOWNLOAD_CHUNK):
         last = lines[-1].seq
         yield "".join(f"{line.plain}\n" for line in lines)
