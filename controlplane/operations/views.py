@@ -22,7 +22,7 @@ from controlplane.operations.planned import Planned
 from controlplane.operations.presentation import Status
 from controlplane.operations.states import BEFORE_START, Answer, State
 
-LAST_LINES = 500
+LAST_LINES = 300  # as many as fit a page of 100 KB
 DOWNLOAD_CHUNK = 5000
 
 

@@ -7,7 +7,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from controlplane.accounts.models import Person
 from controlplane.audit.models import Entry
-from controlplane.operations import boundaries, engine
+from controlplane.operations import boundaries, engine, views
 from controlplane.operations.errors import Unknown
 from controlplane.operations.models import Operation
 from controlplane.operations.states import State
@@ -166,5 +166,5 @@ def test_the_page_costs_the_same_however_long_the_plan_and_the_log(
     client.force_login(alice)
     with django_assert_max_num_queries(14):
         answer = client.get(operation.get_absolute_url())
-    assert answer.content.count(b'<li id="L') == 500
-    assert len(answer.content) < 150_000
+    assert answer.content.count(b'<li id="L') == views.LAST_LINES
+    assert len(answer.content) < 100_000
