@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import django
+import pytest
 from django.conf import settings
+from django.core.management import call_command
 
 
 def pytest_configure() -> None:
     settings.PASSWORD_HASHERS = ["tests.hashers.QuickHasher", *settings.PASSWORD_HASHERS]
+    if not settings.STATIC_ROOT.is_dir():
+        django.setup()
+        call_command("collectstatic", interactive=False, verbosity=0)
 
 
-pytest_plugins = ["tests.people", "tests.flush"]
+pytest_plugins = ["tests.people", "tests.flush", "tests.estate"]
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, settings: Any) -> Path:
+    """A data folder of the test's own."""
+    settings.DATA_DIR = tmp_path
+    return tmp_path

@@ -40,7 +40,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]
     servers.callback(shutil.rmtree, data, ignore_errors=True)
     data.chmod(0o711)  # the servers run as another account where we are root
     servers.enter_context(hold(data, "pytest"))
-    (data / "static").mkdir()  # WhiteNoise warns of a missing one, and warnings are errors
+    # Collected once, by the process that starts the others (tests/conftest.py).
+    os.environ.setdefault("STATIC_ROOT", str(data / "static"))
     os.environ.setdefault("HTTPS", "false")
     stack = servers.enter_context(Stack(data, durable=False))
     if stack.redis is not None:

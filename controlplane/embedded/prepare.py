@@ -1,4 +1,4 @@
-"""Brings database, configuration and demo up to date, in one process because Django's start is most of the time."""
+"""Brings all that `bin/run` needs up to date, in one process because Django's start is most of the time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from django.core.management import call_command
 def main(sample: str) -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
     django.setup()
-    for command in (["migrate", "--no-input"], ["apply", sample, "--yes"], ["demo"]):
+    commands = [
+        ["migrate", "--no-input"],
+        ["collectstatic", "--no-input", "--clear"],
+        ["apply", sample, "--yes"],
+        ["demo"],
+    ]
+    for command in commands:
         print("manage.py", *command, flush=True)
         call_command(*command)
 

@@ -24,7 +24,6 @@ def main() -> int:
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="controlplane-bench-"))
     folder.chmod(0o711)
-    (folder / "static").mkdir()  # WhiteNoise looks for it
     for name in ("DATABASE_URL", "REDIS_URL"):
         os.environ.pop(name, None)  # never anybody's real servers
     # Durable servers, as in a real installation: a figure without fsync would be a lie.
@@ -33,6 +32,7 @@ def main() -> int:
         os.environ.update(stack.env, **settings)
         django.setup()
         call_command("migrate", verbosity=0)
+        call_command("collectstatic", interactive=False, verbosity=0)
         figures = importlib.import_module(f"tests.benchmarks.{arguments.name}").run()
     shutil.rmtree(folder, ignore_errors=True)
     if arguments.json:

@@ -8,17 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from django.conf import settings
 from django.template import engines
 from django.test import RequestFactory
 from playwright.sync_api import Browser, Page, sync_playwright
 from pytest_django import Settings
 
-STATIC = Path(__file__).parents[2] / "controlplane" / "web" / "static"
 Query = dict[str, str]
 Answer = Callable[[Query, "Wire"], None]
 
@@ -56,7 +55,7 @@ class Wire(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         if url.path.startswith("/static/"):
-            file = STATIC / url.path.removeprefix("/static/")
+            file = settings.STATIC_ROOT / url.path.removeprefix("/static/")
             self.send(file.read_bytes(), mimetypes.guess_type(file.name)[0] or "font/woff2")
             return
         self.site.asked.append((url.path, query))
