@@ -22,7 +22,7 @@ from controlplane.audit.record import SYSTEM, record
 from controlplane.operations import engine
 from controlplane.operations.errors import StepError
 from controlplane.operations.models import OperationLock
-from deployments.models import Release
+from deployments.models import Deployment, Release
 from deployments.services import create_release, request_deployment
 from environments.drivers import DRIVERS
 from environments.drivers.base import Instance, Target
@@ -32,6 +32,8 @@ from environments.targets import target_of
 
 SERVICE = "pitchey-backend"
 VERSIONS = ("1.4.0", "1.5.0", "1.6.0")
+HISTORY = (("staging", "1.4.0"), ("staging", "1.5.0"), ("staging", "1.6.0"), ("development", "1.6.0"))
+REASON = "demo:"
 DEMO = SYSTEM("demo")
 
 
@@ -61,11 +63,10 @@ class Hand:
 
 
 def prepare() -> None:
-    """Bring the demo up; quick when it is."""
+    """Bring the demo up; quick when it is. One that was killed on the way is finished by the next."""
     _give_passwords()
     _make_secrets()
-    if not Release.objects.exists():
-        _make_history()
+    _make_history()
     for placement in _local_placements():
         if placement.version and not OperationLock.objects.filter(scope=placement.environment.slug).exists():
             _start_missing(placement)
@@ -111,30 +112,38 @@ def _make_secrets() -> None:
 
 
 def _make_history() -> None:
-    actor = Actor(Person.objects.get(username="alice"), via="demo")
-    releases = {}
-    for version in VERSIONS:
-        name = hashlib.sha256(f"{SERVICE} {version}".encode()).hexdigest()
-        releases[version] = create_release(
-            actor, service=SERVICE, version=version, image=f"registry.pitchey.com/{SERVICE}:{version}",
-            digest=f"sha256:{name}", commit=name[:40], ci=Release.CI.PASSED,
-        )  # fmt: skip
+    """What is there already is left alone, so that a person's own history is never touched."""
+    alice = Person.objects.filter(username="alice").first()
+    if alice is None or Deployment.objects.exclude(operation__reason__startswith=REASON).exists():
+        return
+    actor = Actor(alice, via="demo")
+    releases = {version: _release(actor, version) for version in VERSIONS}
     _baseline(releases["1.4.0"])
-    for slug, version in (("staging", "1.4.0"), ("staging", "1.5.0"), ("staging", "1.6.0"), ("development", "1.6.0")):
-        place = Environment.objects.get(slug=slug)
-        operation = request_deployment(
-            actor, environment=place, release=releases[version], reason=f"demo: {version} is tested in {slug}"
-        )
+    for slug, version in HISTORY:
+        environment = Environment.objects.filter(slug=slug).first()
+        known = Deployment.objects.filter(environment=environment, release=releases[version])
+        if environment is None or known.exists():
+            continue
+        reason = f"{REASON} {version} is tested in {slug}"
+        operation = request_deployment(actor, environment=environment, release=releases[version], reason=reason)
         engine.run(operation.pk, "demo")
+
+
+def _release(actor: Actor, version: str) -> Release:
+    name = hashlib.sha256(f"{SERVICE} {version}".encode()).hexdigest()
+    return create_release(
+        actor, service=SERVICE, version=version, image=f"registry.pitchey.com/{SERVICE}:{version}",
+        digest=f"sha256:{name}", commit=name[:40], ci=Release.CI.PASSED,
+    )  # fmt: skip
 
 
 def _baseline(release: Release) -> None:
     """Production has run 1.4.0 since before this control plane existed."""
     with transaction.atomic():
-        production = Placement.objects.filter(environment__slug="production", service=release.service)
-        production.update(version=release.version, digest=release.digest, since=Now(), changed_by="demo")
-        words = f"{release} runs here since before this control plane"
-        record(DEMO, "placement.adopted", "environment production", scopes=["production"], reason=words)
+        production = Placement.objects.filter(environment__slug="production", service=release.service, version="")
+        if production.update(version=release.version, digest=release.digest, since=Now(), changed_by="demo"):
+            words = f"{release} runs here since before this control plane"
+            record(DEMO, "placement.adopted", "environment production", scopes=["production"], reason=words)
 
 
 def _start_missing(placement: Placement) -> None:

@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import pytest
+
 from controlplane.operations.errors import StepError
 from controlplane.operations.plans import StepSpec
 from controlplane.operations.registry import StepContext, StepFunction, register_step
 from deployments.models import Release
+from environments.drivers import DRIVERS
 from environments.drivers.base import Rollout, Running, Software, Target
 from environments.models import Environment, Placement, Service
 
@@ -63,6 +66,13 @@ class Estate:
     production: Environment
     service: Service
     releases: dict[str, Release]
+
+
+@pytest.fixture
+def estate(db: None, monkeypatch: pytest.MonkeyPatch) -> Estate:
+    """Staging and production on a driver of paper; 1.5.0 may go to production."""
+    monkeypatch.setitem(DRIVERS, "paper", paper)
+    return build()
 
 
 def build() -> Estate:

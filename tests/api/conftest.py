@@ -8,8 +8,6 @@ from django.test import Client
 from controlplane.accounts.models import Person, Role
 from controlplane.accounts.tokens import create_token
 from controlplane.audit.record import SYSTEM
-from environments.drivers import DRIVERS
-from tests.estate import Estate, build, paper
 
 
 @dataclass
@@ -46,13 +44,6 @@ def token(person: Person, role: Role = Role.ADMIN) -> str:
 def calls() -> Calls:
     """calls(person, cap): the API as this person's program."""
     return lambda person, role=Role.ADMIN: Caller({"Authorization": f"Bearer {token(person, role)}"})
-
-
-@pytest.fixture
-def estate(db: None, monkeypatch: pytest.MonkeyPatch) -> Estate:
-    """Staging and production on a driver of paper; 1.5.0 may go to production."""
-    monkeypatch.setitem(DRIVERS, "paper", paper)
-    return build()
 
 
 def assert_problem(answer: Any, status: int, *words: str) -> dict[str, Any]:

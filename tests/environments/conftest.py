@@ -5,26 +5,10 @@ from typing import Any
 import pytest
 
 from controlplane.embedded.processes import free_port
-from environments.drivers import DRIVERS
 from environments.models import Environment, Placement, Service
 from tests.environments.fleet import QUICK, Fleet
-from tests.estate import Estate, build, paper
 
 MakeFleet = Callable[..., Fleet]
-
-
-@pytest.fixture
-def estate(db: None, monkeypatch: pytest.MonkeyPatch) -> Estate:
-    """Staging and production on a driver of paper."""
-    monkeypatch.setitem(DRIVERS, "paper", paper)
-    return build()
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path, settings: Any) -> Path:
-    """A data folder of the test's own."""
-    settings.DATA_DIR = tmp_path
-    return tmp_path
 
 
 @pytest.fixture
@@ -38,8 +22,7 @@ def fleet(data_dir: Path, db: None) -> Iterator[MakeFleet]:
         )
         service, _ = Service.objects.get_or_create(slug="pitchey-backend", defaults={"name": "Pitchey backend"})
         instances = [
-            {"name": f"{slug}-{number}", "address": f"http://127.0.0.1:{free_port()}"}
-            for number in range(1, count + 1)
+            {"name": f"{slug}-{number}", "address": f"http://127.0.0.1:{free_port()}"} for number in range(1, count + 1)
         ]
         placement = Placement.objects.create(environment=environment, service=service, instances=instances)
         made.append(Fleet(placement))
