@@ -98,11 +98,13 @@ OPERATION_HEARTBEAT_SECONDS = env.float("OPERATION_HEARTBEAT_SECONDS", default=1
 APPROVAL_LIFETIME_HOURS = env.int("APPROVAL_LIFETIME_HOURS", default=24)
 PROBE_ALLOWED_METADATA = env.bool("PROBE_ALLOWED_METADATA", default=False)
 
-# Celery is a doorbell: it carries the number of an operation and nothing else (docs/operations.md).
+# Celery is a doorbell: it carries the number of an operation and nothing else (docs/operations.md). A ring is
+# acknowledged as it is heard: leases hand on what a dead worker held, and with acknowledgements still open kombu 5.7
+# ends the worker when Redis restarts. Nor is one fetched before a process is free, or it would wait behind long work.
 CELERY_BROKER_URL = REDIS_URL
 CELERY_TASK_IGNORE_RESULT = True
-CELERY_TASK_ACKS_LATE = True
-CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_ACKS_LATE = False
+CELERY_WORKER_DISABLE_PREFETCH = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 5.0
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
@@ -184,8 +186,12 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 STATIC_URL = "static/"
 STATIC_ROOT = Path(env.str("STATIC_ROOT", default=str(DATA_DIR / "static")))
-WHITENOISE_USE_FINDERS = True
-WHITENOISE_AUTOREFRESH = DEBUG
+# `collectstatic` compresses each file and names it by its content, so that browsers keep it for good.
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+WHITENOISE_KEEP_ONLY_HASHED_FILES = True
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 

@@ -27,7 +27,7 @@ from tests.operations import recipes
 
 VIEWERS = 1000
 RATE = 200
-SECONDS = 10
+SECONDS = 20
 TURNS = 2
 WAIT_SECONDS = 60
 

@@ -48,9 +48,7 @@ def make(count: int, data: Path) -> list[Fleet]:
 
 def _fleet(slug: str, service: Service, data: Path) -> Fleet:
     environment = Environment.objects.create(slug=slug, name=slug, driver="local", driver_settings=FAST)
-    instances = [
-        {"name": f"{slug}-{n}", "address": f"http://127.0.0.1:{free_port()}"} for n in range(1, INSTANCES + 1)
-    ]
+    instances = [{"name": f"{slug}-{n}", "address": f"http://127.0.0.1:{free_port()}"} for n in range(1, INSTANCES + 1)]
     placement = Placement.objects.create(environment=environment, service=service, instances=instances)
     return Fleet(environment, placement, data / "instances" / slug)
 
