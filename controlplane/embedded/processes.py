@@ -107,7 +107,8 @@ def everybody() -> Iterable[Process]:
 
 def free_port(preferred: int | None = None) -> int:
     """`preferred` if it is free on 127.0.0.1, else another port that is."""
-    for port in [preferred] * (preferred is not None) + random.sample(PORTS, PORT_ATTEMPTS):
+    wanted = [] if preferred is None else [preferred]
+    for port in wanted + random.sample(PORTS, PORT_ATTEMPTS):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

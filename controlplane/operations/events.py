@@ -184,7 +184,7 @@ class LogWriter:
         parts = text.splitlines() or [""]
         with self._lock:
             for part in parts:
-                self._buffer.append((kind, part, step, now))  # noqa: PERF401 - there is nearly always one
+                self._buffer.append((kind, part, step, now))
             full = len(self._buffer) >= self.FULL
         if full:
             self.flush()

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from controlplane.operations.models import Event
 
-MONTHS = " Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ")
+MONTHS = ["", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 LEVELS = {"line": "", "step": "note", "state": "note", "warning": "warn", "error": "err"}
 
 
