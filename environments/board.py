@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db.models import Exists, Q
 from django.db.models.functions import Now
@@ -30,13 +30,15 @@ SILENT_CLOCK = timedelta(seconds=15)
 
 @dataclass(frozen=True)
 class Card:
-    """One thing of the now-strip."""
+    """One thing of the now-strip. percent, since, usual (seconds): of what runs."""
 
     tone: Tone
     title: str
     text: str
     url: str
     percent: int | None = None
+    since: datetime | None = None
+    usual: float | None = None
 
 
 @dataclass(frozen=True)
@@ -174,9 +176,12 @@ def _silence() -> list[Card]:
 def _running(active: list[Status]) -> list[Card]:
     moving = [status for status in active if status.operation.state in EXECUTING]
     return [
-        Card(Tone.BUSY, one.operation.title, one.where or one.word, one.operation.get_absolute_url(), one.percent)
+        Card(
+            Tone.BUSY, one.operation.title, one.where or one.word, one.operation.get_absolute_url(),
+            one.percent, one.operation.started_at, one.operation.expected_seconds,
+        )
         for one in moving[:AT_MOST]
-    ]
+    ]  # fmt: skip
 
 
 def _locked(column: Column, lock: EnvironmentLock) -> Card:
