@@ -108,13 +108,16 @@ def roles(request: HttpRequest, pk: int) -> HttpResponse:
 @signed_in
 @require_POST
 def state(request: HttpRequest, pk: int) -> HttpResponse:
-    """Deactivate somebody, or, with `to=active`, activate them again."""
+    """Deactivate somebody (`to=deactivated`), or activate them again (`to=active`)."""
     actor = _admin(request, f"state of person number {pk}")
     somebody = get_object_or_404(Person, pk=pk)
     form = ReasonForm(request.POST, suffix="_state")
     if not form.is_valid():
         return _page(request, somebody, 422, state_form=form)
-    change = services.activate if request.POST.get("to") == "active" else services.deactivate
+    changes = {"active": services.activate, "deactivated": services.deactivate}
+    change = changes.get(request.POST.get("to", ""))
+    if change is None:
+        return _page(request, somebody, 422, state_form=form, problem="Say whether to activate or to deactivate them.")
     try:
         change(somebody, actor.who, form.cleaned_data["reason"])
     except services.PeopleError as error:

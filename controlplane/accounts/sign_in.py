@@ -36,13 +36,16 @@ def signed_out(request: HttpRequest, user: Person | None, **_: Any) -> None:
 def failed(credentials: Mapping[str, Any], request: HttpRequest | None = None, **_: Any) -> None:
     """A wrong name or password, or, from the attempt that closes it on, a name closed to an address for a while.
 
-    Each failure until then is kept, and after that one entry a closing: a flood does not fill the trail.
+    Each failure until then is kept, and after that one entry a closing; of names that nobody has, as many for an
+    address in that time as for one name: a flood does not fill the trail.
     """
     if request is None:
         return
     known = Person.objects.filter(username=credentials.get("username", "")).first()
     target = f"person {known.username}" if known else "an unknown name"
     failures = getattr(request, "axes_failures_since_start", None) or 0
+    if known is None and _so_far(request) >= settings.AXES_FAILURE_LIMIT:
+        return
     with transaction.atomic():
         if failures < settings.AXES_FAILURE_LIMIT:
             reason = "wrong password" if known else "no such person"
@@ -50,6 +53,12 @@ def failed(credentials: Mapping[str, Any], request: HttpRequest | None = None, *
         elif not _told(target, request):
             reason = f"closed after {settings.AXES_FAILURE_LIMIT} failures in a row"
             record(NOBODY, "sign-in.closed", target, reason=reason, data=_from(request))
+
+
+def _so_far(request: HttpRequest) -> int:
+    """How many entries about unknown names this address has brought lately."""
+    since = timezone.now() - timedelta(hours=settings.AXES_COOLOFF_TIME)
+    return Entry.objects.filter(at__gte=since, target="an unknown name", data=_from(request)).count()
 
 
 def _told(target: str, request: HttpRequest) -> bool:

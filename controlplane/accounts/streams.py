@@ -14,6 +14,7 @@ from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 
 BEARER = "bearer "
+NUL = "\0"  # PostgreSQL has no such text, so it cannot even be looked for
 
 
 def authenticate(scope: MutableMapping[str, Any]) -> Actor | None:
@@ -23,6 +24,7 @@ def authenticate(scope: MutableMapping[str, Any]) -> Actor | None:
     if header.lower().startswith(BEARER):
         return tokens.authenticate(header[len(BEARER) :].strip())
     sessions = import_module(settings.SESSION_ENGINE)
-    request.session = sessions.SessionStore(request.COOKIES.get(settings.SESSION_COOKIE_NAME))
+    key = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+    request.session = sessions.SessionStore(None if key and NUL in key else key)
     person = get_user(request)
     return Actor(person) if isinstance(person, Person) else None

@@ -77,5 +77,5 @@ def _cells(entry: Entry) -> list[str]:
 
 def _table(rows: list[list[str]]) -> str:
     text = io.StringIO()
-    csv.writer(text).writerows(rows)
+    csv.writer(text, quoting=csv.QUOTE_ALL).writerows(rows)
     return text.getvalue()

@@ -24,12 +24,13 @@ from controlplane.live.requests import Refusal, StreamRequest, is_live
 from controlplane.live.sources import WORDS
 from controlplane.live.sse import RETRY, encode, news
 from controlplane.live.topics import Topic
-from controlplane.live.viewers import Closing, Receive, Scope, Send, Viewer, body_message
+from controlplane.live.viewers import Closing, Message, Receive, Scope, Send, Viewer, body_message
 
 Handler = Callable[[int, FrameType | None], Any]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 RETRY_AFTER = (b"retry-after", b"2")
+LARGEST_BODY = 2 * 2**20  # bytes; twice of what Django reads into memory
 _COMMON_HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 _STREAM_START = {
     "type": "http.response.start",
@@ -61,8 +62,26 @@ class LiveApp:
                 await _serve(self._hub, scope, receive, send)
             except Refusal as refusal:
                 await _refuse(refusal, send)
+        elif scope["type"] == "http":
+            await self._pass_on(scope, receive, send)
         else:
             await self._django(scope, receive, send)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """To Django, which writes a body down before it asks anybody who they are: so not more than it may take."""
+        if _declared_length(scope) > LARGEST_BODY:
+            words = f"A body of more than {LARGEST_BODY // 2**20} MB is not read."
+            await _refuse(Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, words, (b"connection", b"close")), send)
+            return
+        taken = 0
+
+        async def bounded() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            return message if taken <= LARGEST_BODY else {"type": "http.disconnect"}
+
+        await self._django(scope, bounded, send)
 
     async def _live_and_stop(self, receive: Receive, send: Send) -> None:
         message = {"type": ""}
@@ -186,6 +205,11 @@ async def _follow(topic: Topic, viewer: Viewer) -> None:
         await viewer.send(chunk.messages[viewer.form])
         if chunk.ended:
             viewer.close(Closing.ENDED)
+
+
+def _declared_length(scope: Scope) -> int:
+    declared = dict(scope["headers"]).get(b"content-length", b"")
+    return int(declared) if declared.isdigit() else 0
 
 
 async def _until_gone(receive: Receive) -> None:

@@ -1,7 +1,9 @@
-"""Headers that no single view should have to remember."""
+"""What no single view should have to remember."""
 
+from itertools import chain
 from typing import ClassVar
 
+from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
@@ -20,3 +22,18 @@ class SecurityHeadersMiddleware(MiddlewareMixin):
         response.headers.setdefault("Cache-Control", "no-store")
         response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
         return response
+
+
+class RefuseNulMiddleware(MiddlewareMixin):
+    """Answers 400 to a NUL in the address, a cookie or the form of a page: PostgreSQL has no text with one.
+
+    The API's schemas say the same of its addresses and bodies, as problems.
+    """
+
+    def process_request(self, request: HttpRequest) -> None:
+        if request.path.startswith("/api/"):
+            return
+        forms = [request.GET, request.POST] if request.method == "POST" else [request.GET]
+        fields = (value for form in forms for name, values in form.lists() for value in (name, *values))
+        if any("\0" in text for text in chain([request.path], request.COOKIES.values(), fields)):
+            raise BadRequest("The request contains a NUL character, which no text here can have.")

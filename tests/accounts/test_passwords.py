@@ -63,9 +63,7 @@ def test_a_weak_one_is_refused(client: Client, alice: Person, ada: Person) -> No
     assert Person.objects.get(pk=alice.pk).password == alice.password
 
 
-@pytest.mark.parametrize(
-    "link", ["/password/MQ/set-password", "/password/MQ/abc-def", "/password/%00/x", "/password/zz/x"]
-)
+@pytest.mark.parametrize("link", ["/password/MQ/set-password", "/password/MQ/abc-def", "/password/zz/x"])
 def test_an_invented_link_is_none(client: Client, alice: Person, link: str) -> None:
     assert "This link does not work any more" in client.get(link).content.decode()
     assert "This link does not work any more" in client.post(link, TWICE).content.decode()

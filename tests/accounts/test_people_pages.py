@@ -72,7 +72,6 @@ def test_the_list(site: Client, alice: Person, eve: Person) -> None:
     found = site.get("/people?q=LIC").content.decode()
     assert "Alice</a>" in found
     assert "Eve</a>" not in found
-    assert site.get("/people?q=%00zzz").status_code == 200
 
 
 def test_the_list_costs_the_same_however_many(site: Client, django_assert_max_num_queries: object) -> None:
@@ -132,7 +131,7 @@ def test_deactivating_ends_sessions_and_tokens(site: Client, alice: Person) -> N
 
 @pytest.mark.parametrize(("what", "status"), [("state", 409), ("delete", 409)])
 def test_not_oneself(site: Client, ada: Person, what: str, status: int) -> None:
-    response = post(site, f"/people/{ada.pk}/{what}", reason="bye", confirm="ada")
+    response = post(site, f"/people/{ada.pk}/{what}", reason="bye", confirm="ada", to="deactivated")
     assert response.status_code == status
     assert "You cannot" in response.content.decode()
     assert Person.objects.get(pk=ada.pk).is_active

@@ -60,7 +60,7 @@ def test_never_to_another_site(client: Client, alice: Person, where: str) -> Non
     assert client.get("/login", {"next": where})["Location"] == "/"
 
 
-@pytest.mark.parametrize("username", ["alice", "nobody", "nul\0", "x" * 300])
+@pytest.mark.parametrize("username", ["alice", "nobody", "x" * 300])
 def test_wrong_is_said_the_same_way_for_everybody(client: Client, alice: Person, username: str) -> None:
     response = sign_in(client, "wrong", username)
     assert response.status_code == 200
