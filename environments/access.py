@@ -17,11 +17,14 @@ def visible_environments(actor: Actor) -> QuerySet[Environment]:
 def load_environment(
     actor: Actor, slug: str, role: Role = Role.VIEWER, what: str = "open the environment"
 ) -> Environment:
-    """The environment, if the person has the role there; Http404 or PermissionDenied otherwise."""
-    require(actor, role, [slug], what)
+    """The environment, if the person has the role there; Http404 or PermissionDenied otherwise.
+
+    A name that nobody declared is no environment, so the audit trail does not learn it as one.
+    """
     environment = Environment.objects.filter(slug=slug).first()
     if environment is None:
         raise Http404("There is no such environment.")
+    require(actor, role, [slug], what)
     return environment
 
 

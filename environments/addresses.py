@@ -11,8 +11,10 @@ import socket
 import ssl
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from threading import Timer
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -21,8 +23,16 @@ from django.conf import settings
 TIMEOUT_SECONDS = 3.0  # the guide's HEALTHCHECK --timeout
 BODY_LIMIT = 65_536
 
-FORBIDDEN = [ip_network(text) for text in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "100.100.100.200/32")]
-NAT64 = ip_network("64:ff9b::/96")
+# Link-local; the metadata services of AWS (also of its pods), Alibaba, Azure, Oracle and Google.
+FORBIDDEN = [
+    ip_network(text)
+    for text in (
+        *("169.254.0.0/16", "fe80::/10"),
+        *("fd00:ec2::/32", "100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32", "fd20:ce::254/128"),
+    )
+]
+# IPv6 prefixes whose last 32 bits are an IPv4 address: NAT64 (well-known and local), IPv4-translated, -compatible.
+EMBEDDING = [ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96", "::/96")]
 
 
 class NoAnswer(Exception):
@@ -41,7 +51,7 @@ class Answer:
         """The body as a JSON object; empty when it is none."""
         try:
             content = json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return content if isinstance(content, dict) else {}
 
@@ -68,49 +78,82 @@ def problem_with(url: str) -> str:
 
 
 def get(url: str, timeout: float = TIMEOUT_SECONDS) -> Answer:
-    """Ask once. timeout: seconds for each of connecting, sending and reading. Raises NoAnswer."""
+    """Ask once. timeout: seconds for all of it, or a server that sends a byte a second would never end it.
+
+    Raises NoAnswer.
+    """
     if wrong := problem_with(url):
         raise NoAnswer(f"the address {wrong}")
     parts = urlsplit(url)
     connection = _connection(parts, timeout)
+    deadline = Timer(timeout, connection.cut)
+    deadline.daemon = True
     begun = time.monotonic()
+    deadline.start()
     try:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("GET", path, headers={"User-Agent": "controlplane-probe", "Connection": "close"})
         response = connection.getresponse()
         body = response.read(BODY_LIMIT)
+        if connection.was_cut:
+            raise TimeoutError
         return Answer(response.status, body, (time.monotonic() - begun) * 1000)
     except TimeoutError:
         raise NoAnswer(f"no answer within {timeout:g} s") from None
     except ConnectionRefusedError:
         raise NoAnswer("connection refused") from None
-    except (OSError, http.client.HTTPException, UnicodeError) as error:
-        raise NoAnswer(str(error) or type(error).__name__) from error
+    except (OSError, http.client.HTTPException, UnicodeError, ValueError) as error:
+        words = f"no answer within {timeout:g} s" if connection.was_cut else str(error) or type(error).__name__
+        raise NoAnswer(words) from error
     finally:
+        deadline.cancel()
         connection.close()
 
 
-def _connection(parts: SplitResult, timeout: float) -> http.client.HTTPConnection:
+def _connection(parts: SplitResult, timeout: float) -> "_Guarded | _GuardedHTTPS":
     host = parts.hostname or ""
     if parts.scheme == "https":
         return _GuardedHTTPS(host, parts.port, timeout=timeout, context=ssl.create_default_context())
     return _Guarded(host, parts.port, timeout=timeout)
 
 
-class _Guarded(http.client.HTTPConnection):
+class _Cuttable:
+    """A connection that another thread may end, whatever it is doing."""
+
+    raw: socket.socket | None = None
+    was_cut = False
+
+    def cut(self) -> None:
+        """End it: whoever reads or writes gets an error at once."""
+        self.was_cut = True
+        if self.raw is not None:
+            with suppress(OSError):
+                self.raw.shutdown(socket.SHUT_RDWR)
+
+    def go_on(self) -> None:
+        """Called once there is something to cut. Raises TimeoutError when it should have been cut before."""
+        if self.was_cut:
+            raise TimeoutError
+
+
+class _Guarded(_Cuttable, http.client.HTTPConnection):
     """Connects to one of the addresses that were checked, not to a name that may resolve anew."""
 
     def connect(self) -> None:
-        self.sock = _connect(self.host, self.port, self.timeout)
+        self.sock = self.raw = _connect(self.host, self.port, self.timeout)
+        self.go_on()
 
 
-class _GuardedHTTPS(http.client.HTTPSConnection):
+class _GuardedHTTPS(_Cuttable, http.client.HTTPSConnection):
     """The same, then TLS for the name."""
 
     def connect(self) -> None:
-        raw = _connect(self.host, self.port, self.timeout)
+        plain = _connect(self.host, self.port, self.timeout)
         context: ssl.SSLContext = self._context  # type: ignore[attr-defined]
-        self.sock = context.wrap_socket(raw, server_hostname=self.host)
+        secured = context.wrap_socket(plain, server_hostname=self.host, do_handshake_on_connect=False)
+        self.sock = self.raw = secured
+        self.go_on()
+        secured.do_handshake()  # now that it can be cut
 
 
 def _connect(host: str, port: int, timeout: float | None) -> socket.socket:
@@ -146,6 +189,8 @@ def _is_forbidden(text: str) -> bool:
             address = address.ipv4_mapped
         elif address.sixtofour is not None:
             address = address.sixtofour
-        elif address in NAT64:
+        elif address.teredo is not None:
+            address = address.teredo[1]
+        elif any(address in network for network in EMBEDDING):
             address = IPv4Address(int(address) & 0xFFFFFFFF)
     return any(address in network for network in FORBIDDEN)

@@ -120,7 +120,7 @@ def _cards(actor: Actor, active: list[Status], columns: list[Column]) -> list[Ca
     return [
         *_doubts(active),
         *_approvals(actor),
-        *_silence(),
+        *_silence(actor),
         *_running(active),
         *_others_approvals(actor),
         *[_locked(column, lock) for column in columns for lock in column.locks],
@@ -157,7 +157,7 @@ def _one_or_many(tone: Tone, waiting: list[Operation], what: str) -> list[Card]:
     return [Card(tone, f"{count} operations wait for {what}", text, reverse("approvals"))]
 
 
-def _silence() -> list[Card]:
+def _silence(actor: Actor) -> list[Card]:
     """Nobody does the work: the page says which process is missing, not only that nothing moves."""
     cards = []
     unheard = Q(state=State.QUEUED, queued_at__lt=Now() - SILENT_WORKER, outcome="")
@@ -165,8 +165,10 @@ def _silence() -> list[Card]:
     at_work = Operation.objects.filter(state__in=EXECUTING, lease_until__gt=Now())
     stuck = Operation.objects.filter(lost | unheard & ~Exists(at_work)).only("pk").first()
     if stuck is not None:
-        text = f"Nobody takes up operation {stuck.pk}. See that a worker process runs."
-        cards.append(Card(Tone.BAD, "No worker answers", text, stuck.get_absolute_url()))
+        seen = visible_operations(actor).filter(pk=stuck.pk).exists()
+        which, url = (f"operation {stuck.pk}", stuck.get_absolute_url()) if seen else ("what waits", reverse("board"))
+        text = f"Nobody takes up {which}. See that a worker process runs."
+        cards.append(Card(Tone.BAD, "No worker answers", text, url))
     if not Beat.objects.filter(beat_at__gt=Now() - SILENT_CLOCK).exists():
         text = "Nobody probes, keeps schedules or looks after lost workers. See that a clock process runs."
         cards.append(Card(Tone.BAD, "The clock stands still", text, reverse("board")))

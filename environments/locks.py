@@ -6,21 +6,19 @@ from django.db.models.functions import Now
 from controlplane.accounts.access import Actor
 from controlplane.audit.record import record
 from controlplane.live.ring import ring
-from controlplane.operations.errors import Conflict, Invalid
+from controlplane.operations.errors import Conflict
+from controlplane.operations.transitions import said
 from environments.models import Environment, EnvironmentLock
 
 
 def take(actor: Actor, environment: Environment, reason: str) -> EnvironmentLock:
     """Lock the environment against changes. Raises Invalid without a reason."""
-    if not reason.strip():
-        raise Invalid("Say why: whoever wants to deploy will read it.")
+    reason = said(reason, "Say why: whoever wants to deploy will read it.")
     with transaction.atomic():
-        lock = EnvironmentLock.objects.create(
-            environment=environment, reason=reason.strip(), author_name=actor.who.name
-        )
+        lock = EnvironmentLock.objects.create(environment=environment, reason=reason, author_name=actor.who.name)
         transaction.on_commit(lambda: ring("news", "environments"))
         scopes = [environment.slug]
-        record(actor.who, "environment.locked", f"environment {environment.slug}", scopes=scopes, reason=reason.strip())
+        record(actor.who, "environment.locked", f"environment {environment.slug}", scopes=scopes, reason=reason)
     return lock
 
 

@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from controlplane.live.ring import ring
+from controlplane.operations.events import storable
 from environments.addresses import Answer, NoAnswer, get
 from environments.models import HealthSample, Placement
 
@@ -80,13 +81,13 @@ def probe(question: Question) -> HealthSample:
     try:
         answer = get(f"{question.address}{question.health_path}")
     except NoAnswer as error:
-        sample.words = f"{question.health_path}: {error}"[:300]
+        sample.words = storable(f"{question.health_path}: {error}")[:300]
         return sample
     sample.status, sample.latency_ms, sample.healthy = answer.status, answer.latency_ms, answer.status == 200
     sample.words = f"{question.health_path} answered {answer.status} in {answer.latency_ms:.0f} ms"[:300]
     version = _ask(f"{question.address}/version")
     if version is not None and version.status == 200:
-        sample.version = str(version.json().get("version", ""))[:100]
+        sample.version = storable(str(version.json().get("version", "")))[:100]
     ready = _ask(f"{question.address}/ready")
     if ready is not None and ready.status in (200, 503):
         sample.in_rotation = ready.status == 200

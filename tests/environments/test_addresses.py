@@ -4,11 +4,12 @@ import http.server
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from environments.addresses import NoAnswer, get, problem_with
+from environments.addresses import Answer, NoAnswer, get, problem_with
 
 METADATA = [
     "http://169.254.169.254/latest/meta-data/",
@@ -18,7 +19,16 @@ METADATA = [
     "http://[64:ff9b::a9fe:a9fe]/",
     "http://[fe80::1]/",
     "http://[fd00:ec2::254]/",
+    "http://[fd00:ec2::23]/",
     "http://100.100.100.200/",
+    "http://168.63.129.16/",
+    "http://192.0.0.192/",
+    "http://[fd20:ce::254]/",
+    "http://[::169.254.169.254]/",
+    "http://[64:ff9b:1::a9fe:a9fe]/",
+    "http://[::ffff:0:a9fe:a9fe]/",
+    "http://[2002:a9fe:a9fe::1]/",
+    "http://[2001:0:4136:e378:8000:63bf:5601:5601]/",  # Teredo, whose last part is inverted
 ]
 
 
@@ -111,3 +121,31 @@ def test_somebody_who_is_silent_is_given_up() -> None:
         silent.listen()
         with pytest.raises(NoAnswer, match=r"^no answer within 0\.1 s$"):
             get(f"http://127.0.0.1:{silent.getsockname()[1]}/health", timeout=0.1)
+
+
+@pytest.mark.parametrize("drip", [b"H", b"HTTP/1.1 100 Continue\r\n\r\n", b"x"])
+def test_somebody_who_never_comes_to_an_end_is_given_up(drip: bytes) -> None:
+    """A byte now and then keeps every single read within its time."""
+    over = threading.Event()
+
+    def dripping(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, suppress(OSError):
+            if drip == b"x":
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            while not over.wait(0.02):
+                connection.sendall(drip)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=dripping, args=[server])
+        thread.start()
+        try:
+            with pytest.raises(NoAnswer, match=r"^no answer within 0\.3 s$"):
+                get(f"http://127.0.0.1:{server.getsockname()[1]}/health", timeout=0.3)
+        finally:
+            over.set()
+            thread.join()
+
+
+def test_a_body_that_nests_too_deep_is_no_object() -> None:
+    assert Answer(200, b"[" * 60_000, 1.0).json() == {}

@@ -146,3 +146,15 @@ def test_news_fetches_the_part_only(client: Client, estate: Estate, alice: Perso
     part = client.get("/", headers={"HX-Request": "true"}).content.decode()
     assert part.startswith('<div id="_board"')
     assert "<html" not in part
+
+
+def test_who_sees_nothing_is_told_of_no_operation(
+    client: Client, estate: Estate, charlie: Person, alice: Person, bob: Person
+) -> None:
+    operation = ask(estate, alice)
+    transitions.approve(operation.pk, Actor(bob), operation.plan_digest)
+    Operation.objects.update(queued_at=Now() - timedelta(minutes=1))
+    said = board(client, charlie)
+    assert "No worker answers" in said
+    assert f"/operations/{operation.pk}" not in said
+    assert f"operation {operation.pk}" not in said
