@@ -1,5 +1,6 @@
 """Releases and deployments for programs: a pipeline makes a release known and asks for its deployment."""
 
+from contextlib import suppress
 from typing import Annotated, Literal
 
 from django.http import HttpResponse
@@ -8,13 +9,13 @@ from pydantic import BaseModel, StringConstraints
 
 from controlplane.accounts.api import ApiRequest
 from controlplane.accounts.models import Role
-from controlplane.operations.errors import Invalid
+from controlplane.operations.errors import Invalid, OperationError
 from controlplane.operations.idempotency import DESCRIPTION, answer_once
 from controlplane.operations.states import State
 from controlplane.web.bodies import Body, Reason, Slug
 from controlplane.web.problems import problems
 from deployments.models import Release
-from deployments.services import create_release, request_deployment
+from deployments.services import Draft, create_release, draft, request_deployment
 from environments.access import load_environment
 
 router = Router(tags=["deployments"])
@@ -89,13 +90,22 @@ def deploy(request: ApiRequest, body: DeploymentIn) -> HttpResponse:
     actor = request.auth
     environment = load_environment(actor, body.environment, Role.OPERATOR, f"deploy to {body.environment}")
 
+    release = Release.objects.filter(service__slug=body.service, version=body.version).select_related("service").first()
+    made: list[Draft] = []
+
+    def look() -> None:
+        if release is not None:
+            with suppress(OperationError):  # it is raised again, and its answer kept, with the effect
+                made.append(draft(environment, release))
+
     def effect() -> DeploymentOut:
-        release = Release.objects.filter(service__slug=body.service, version=body.version).select_related("service")
-        found = release.first()
-        if found is None:
+        if release is None:
             raise Invalid(f"There is no release {body.version} of {body.service}. Make it known first: POST releases.")
-        operation = request_deployment(actor, environment=environment, release=found, reason=body.reason)
+        known = made[0] if made else None
+        operation = request_deployment(actor, environment=environment, release=release, reason=body.reason, made=known)
         return DeploymentOut(operation=operation.pk, state=State(operation.state), plan_digest=operation.plan_digest)
 
     target, scopes = f"environment {environment.slug}", [environment.slug]
-    return answer_once(request, effect, action="deployment.request", target=target, scopes=scopes, status=201)
+    return answer_once(
+        request, effect, action="deployment.request", target=target, scopes=scopes, status=201, look=look
+    )

@@ -9,9 +9,10 @@ from django.shortcuts import get_object_or_404
 
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Role
+from controlplane.audit.record import record_denied
 from deployments.models import Deployment, Release
 from environments.access import visible_environments
-from environments.models import Placement
+from environments.models import Placement, Service
 
 HEAVY = ("operation__plan", "operation__gates", "operation__search")
 
@@ -23,17 +24,24 @@ def visible_deployments(actor: Actor) -> QuerySet[Deployment]:
     return rows if scopes is None else rows.filter(environment__slug__in=scopes)
 
 
+def visible_services(actor: Actor) -> QuerySet[Service]:
+    """The services that have a place in an environment this person sees."""
+    return Service.objects.filter(placements__environment__in=visible_environments(actor)).distinct()
+
+
 def visible_releases(actor: Actor) -> QuerySet[Release]:
     """The releases of services that have a place in an environment this person sees."""
-    services = Placement.objects.filter(environment__in=visible_environments(actor)).values("service")
-    return Release.objects.filter(service__in=services).select_related("service")
+    return Release.objects.filter(service__in=visible_services(actor)).select_related("service")
 
 
 def load_release(actor: Actor, service: str, version: str) -> Release:
     """The release, or Http404 for who sees no environment of its service."""
-    if actor.scopes(Role.VIEWER) == []:
+    found = get_object_or_404(Release.objects.select_related("service"), service__slug=service, version=version)
+    if not visible_releases(actor).filter(pk=found.pk).exists():
+        words = "They see no environment in which its service has a place."
+        record_denied(actor.who, "access.denied", f"see release {found}", reason=words)
         raise Http404("There is no such release.")
-    return get_object_or_404(visible_releases(actor), service__slug=service, version=version)
+    return found
 
 
 def where_they_run(actor: Actor, releases: Iterable[Release]) -> dict[int, list[Placement]]:

@@ -49,7 +49,7 @@ class Deployment(models.Model):
     kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.DEPLOY)
     environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="deployments")
     release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="deployments")
-    from_version = models.CharField(max_length=100, default="", blank=True)
+    from_version = models.TextField(default="", blank=True)  # several, in the middle of a change
     from_digest = models.CharField(max_length=80, default="", blank=True)
 
     class Meta:

@@ -57,11 +57,12 @@ def create_release(
 ) -> Release:
     """Make a built version known. The same again is no change, except for how its checks ended.
 
-    Refused without the role operator anywhere, Invalid for an unknown service, Conflict when the version
-    is known with another digest: what has a name is never replaced.
+    Refused without the role operator in an environment where the service has a place, Invalid for an unknown
+    service, Conflict when the version is known with another digest: what has a name is never replaced.
     """
-    if actor.scopes(Role.OPERATOR) == []:
-        raise Refused("Only operators can add a release.")
+    homes = Environment.objects.filter(placements__service__slug=service).values_list("slug", flat=True)
+    if not actor.may(Role.OPERATOR, []) and not any(actor.may(Role.OPERATOR, [home]) for home in homes):
+        raise Refused(f"Only operators of an environment in which {service} has a place can add a release of it.")
     owner = Service.objects.filter(slug=service).first()
     if owner is None:
         raise Invalid(f"There is no service {service}. Declare it in the configuration file first.")
@@ -108,6 +109,7 @@ def _what_will_run(environment: Environment, placement: Placement) -> list[Runni
         environment=environment,
         release__service=placement.service,
         operation__state__in=ACTIVE - {State.AWAITING_APPROVAL, State.SCHEDULED},
+        operation__gate_pending_since=None,
     )
     last = ahead.select_related("release").order_by("-operation__queued_at", "-pk").first()
     if last is None:
@@ -126,14 +128,17 @@ def request_deployment(
     kind: str = Deployment.Kind.DEPLOY,
     scheduled_for: datetime | None = None,
     plan_digest: str = "",
+    made: Draft | None = None,
 ) -> Operation:
     """Ask for a deployment or a rollback. plan_digest: the plan the person read, "" for none shown (the API).
+
+    made: the draft, where it was made before a transaction in which the network must not be asked.
 
     Raises PermissionDenied or Http404 (who), Invalid (reason, gates, nothing to do), Conflict (the plan moved
     since it was read), StepError (the environment cannot be asked what runs).
     """
     require(actor, Role.OPERATOR, [environment.slug], f"deploy to {environment.slug}")
-    made = draft(environment, release, kind)
+    made = made or draft(environment, release, kind)
     if plan_digest and plan_digest != made.plan.digest:
         raise Conflict("What runs there has changed since you read the plan. Read it again, then ask.")
     if not made.plan.steps:

@@ -13,11 +13,11 @@ from controlplane.operations.history import usual_seconds
 from controlplane.operations.keyset import key_in, page_of
 from controlplane.operations.planned import Planned
 from deployments.forms import DeploymentFilter, RequestForm
-from deployments.listing import load_release, visible_deployments, visible_releases, where_they_run
+from deployments.listing import load_release, visible_deployments, visible_releases, visible_services, where_they_run
 from deployments.models import Deployment, Release
 from deployments.services import KIND, Draft, draft, request_deployment, rollback_release
 from environments.access import load_environment, visible_environments
-from environments.models import Environment, Placement, Service
+from environments.models import Environment, Placement
 
 CHOICES = 20
 
@@ -33,7 +33,7 @@ def deployments(request: HttpRequest) -> HttpResponse:
         "page": page,
         "filters": filters,
         "environments": visible_environments(actor),
-        "services": Service.objects.all(),
+        "services": visible_services(actor),
     }
     return render(request, "deployments/deployments.html", context)
 
@@ -48,7 +48,7 @@ def releases(request: HttpRequest) -> HttpResponse:
     page = page_of(known.filter(service__slug=service) if service else known, *_keys(request))
     places = where_they_run(actor, page.rows)
     rows = [(release, places[release.pk]) for release in page.rows]
-    context = {"page": page, "rows": rows, "services": Service.objects.all(), "service": service}
+    context = {"page": page, "rows": rows, "services": visible_services(actor), "service": service}
     return render(request, "deployments/releases.html", context)
 
 

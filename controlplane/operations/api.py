@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from django.http import HttpResponse
 from ninja import Query, Router
@@ -46,8 +46,19 @@ class ApprovalOut(BaseModel):
     at: datetime
 
 
+class QuestionOut(BaseModel):
+    """Which step nobody knows the end of, at which attempt, and what to look at."""
+
+    step: str
+    attempt: int
+    text: str
+
+
 class OperationOut(BaseModel):
-    """An operation. outcome: why it waits, or why it ended as it did. error: the same if it went wrong, else ""."""
+    """An operation. outcome: why it waits, or why it ended as it did. error: the same if it went wrong, else "".
+
+    question: what a person has to answer, in the state `needs_operator`.
+    """
 
     id: int
     kind: str
@@ -61,6 +72,7 @@ class OperationOut(BaseModel):
     approvals_required: int
     approvals: list[ApprovalOut]
     steps: list[StepOut]
+    question: QuestionOut | None
     last_seq: int
     outcome: str
     error: str
@@ -95,11 +107,16 @@ class CancelIn(Body):
 
 
 class ResolutionIn(Body):
-    """What is true of the step whose end is not known."""
+    """What is true of the step whose end is not known. attempt: the one you looked at; another is a 409."""
 
     step: Annotated[str, StringConstraints(min_length=1, max_length=120, pattern=r"^[^\x00]*$")]
     answer: Annotated[Answer, Field(strict=False)]
     comment: Words = ""
+    attempt: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Of `transitions.resolve`."""
+        return {"step_key": self.step, "answer": self.answer, "comment": self.comment, "attempt": self.attempt}
 
 
 def operation_out(operation: Operation) -> OperationOut:
@@ -118,10 +135,18 @@ def operation_out(operation: Operation) -> OperationOut:
         approvals_required=operation.approvals_required,
         approvals=[_approval_out(one) for one in operation.approvals.all()],
         steps=[StepOut(key=step.key, title=step.spec["title"], state=StepState(step.state)) for step in steps],
+        question=_question(steps) if operation.state == State.NEEDS_OPERATOR else None,
         last_seq=operation.last_seq,
         outcome=operation.outcome,
         error=operation.outcome if operation.state in WENT_WRONG else "",
     )
+
+
+def _question(steps: list[Step]) -> QuestionOut | None:
+    open_steps = (
+        QuestionOut(step=s.key, attempt=s.attempt, text=s.error) for s in steps if s.state == StepState.UNKNOWN
+    )
+    return next(open_steps, None)
 
 
 def _approval_out(approval: Approval) -> ApprovalOut:
@@ -233,5 +258,7 @@ def resolve(request: ApiRequest, operation_id: int, body: ResolutionIn) -> HttpR
         operation_id,
         Role.OPERATOR,
         "resolve",
-        lambda _: transitions.resolve(operation_id, request.auth, body.step, body.answer, body.comment),
+        lambda _: transitions.resolve(
+            operation_id, request.auth, body.step, body.answer, body.comment, attempt=body.attempt
+        ),
     )

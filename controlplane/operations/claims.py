@@ -6,25 +6,29 @@
    write nothing any more.
 """
 
+import logging
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import connection, transaction
-from django.db.models import Q
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models.functions import Now
 
 from controlplane.audit.record import SYSTEM
+from controlplane.clock.database import database_time
 from controlplane.live.ring import ring
 from controlplane.operations import approvals
 from controlplane.operations.errors import OperationError, StepError
-from controlplane.operations.events import NewEvent, append
+from controlplane.operations.events import NewEvent, append, storable
 from controlplane.operations.gates import failed_gates, pending_gates
 from controlplane.operations.models import Event, Operation, OperationLock
+from controlplane.operations.queue import queue_before
 from controlplane.operations.registry import kind_of
 from controlplane.operations.states import EXECUTING, State
 from controlplane.operations.transitions import locked, move
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,26 +75,37 @@ def _take_over(operation: Operation, worker: str) -> Claim | None:
 
 
 def _start(operation: Operation, worker: str) -> Claim | None:
-    if _is_behind_another(operation):
-        return None
-    kind = kind_of(operation)
-    looked_at = _database_time()
+    """Start it, or write down why it waits: also when what should say so is broken, or nobody would ever know."""
     try:
-        facts = kind.facts(operation)
+        return _start_if_it_may(operation, worker)
+    except (OperationalError, InterfaceError):
+        raise
     except (StepError, OperationError) as error:
         _waits(operation, f"waits: {error}")
+    except Exception as error:
+        logger.exception("operation %s cannot be started", operation.pk)
+        _waits(operation, f"waits: it cannot be checked ({type(error).__name__}); the worker's log says more")
+    return None
+
+
+def _start_if_it_may(operation: Operation, worker: str) -> Claim | None:
+    if _is_behind_another(operation) or _is_held_up(operation):
         return None
+    kind = kind_of(operation)
+    looked_at = database_time()
+    facts = kind.facts(operation)
     plan = kind.plan(operation, facts)
-    gates = kind.gates(operation, facts)
     asked = time.monotonic()
     with transaction.atomic():
         operation = locked(operation.pk)
         if operation.state != State.QUEUED or _world_moved_since(operation, looked_at):
             return None
+        gates = kind.gates(operation, facts)
         if moved := _what_moved(operation, plan.digest, [f"{g.title}: {g.reason}" for g in failed_gates(gates)]):
             _make_stale(operation, moved)
             return None
         if pending := pending_gates(gates):
+            _lets_others_pass(operation)
             _waits(operation, f"waits: {pending[0].reason}")
             return None
         if blocker := _take_locks(operation):
@@ -100,7 +115,7 @@ def _start(operation: Operation, worker: str) -> Claim | None:
         move(
             operation, State.RUNNING, came_from=[State.QUEUED], who=SYSTEM(f"worker {worker}"),
             text=f"started by worker {worker}", data={"fence": fence},
-            started_at=Now(), worker=worker, fence=fence, lease_until=_lease(), outcome="",
+            started_at=Now(), worker=worker, fence=fence, lease_until=_lease(), outcome="", gate_pending_since=None,
         )  # fmt: skip
     return Claim(operation.pk, worker, fence, asked)
 
@@ -113,7 +128,11 @@ def _what_moved(operation: Operation, fresh_digest: str, failures: list[str]) ->
         )
     needed = operation.approvals_required
     if needed and len(approvals.valid_approvals(operation)) < needed:
-        return "an approval it stood on is void: the person who gave it is gone or no longer active. Ask for it again."
+        return "an approval it stood on is void: the person who gave it may not give it any more. Ask for it again."
+    if not approvals.requester_may(operation):
+        return (
+            f"{operation.requested_by_name}, who asked for it, may not change {', '.join(operation.scopes)} any more."
+        )
     return " ".join(failures)
 
 
@@ -123,15 +142,27 @@ def _make_stale(operation: Operation, moved: str) -> None:
 
 
 def _waits(operation: Operation, words: str) -> None:
+    words = storable(words)
     if Operation.objects.filter(pk=operation.pk, state=State.QUEUED).exclude(outcome=words).update(outcome=words):
         transaction.on_commit(lambda: ring(f"operations/{operation.pk}"))
 
 
+def _lets_others_pass(operation: Operation) -> None:
+    Operation.objects.filter(pk=operation.pk, gate_pending_since=None).update(gate_pending_since=Now())
+
+
+def _is_held_up(operation: Operation) -> bool:
+    """Somebody holds one of its scopes: then what its start depends on need not be asked."""
+    held = OperationLock.objects.filter(scope__in=operation.scopes).exclude(operation=operation)
+    lock = held.select_related("operation").first()
+    if lock is None:
+        return False
+    _waits(operation, f"waits for operation {lock.operation_id}: {lock.operation.title}")
+    return True
+
+
 def _is_behind_another(operation: Operation) -> bool:
-    ahead = Operation.objects.filter(state=State.QUEUED, scopes__overlap=operation.scopes).filter(
-        Q(queued_at__lt=operation.queued_at) | Q(queued_at=operation.queued_at, pk__lt=operation.pk)
-    )
-    first = ahead.order_by("queued_at", "pk").first()
+    first = queue_before(operation).first()
     if first is None:
         return False
     _waits(operation, f"waits behind operation {first.pk}: {first.title}")
@@ -169,13 +200,6 @@ def _next_fence() -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT nextval('operations_fence')")
         return int(cursor.fetchone()[0])
-
-
-def _database_time() -> datetime:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        now: datetime = cursor.fetchone()[0]
-        return now
 
 
 def _lease() -> object:

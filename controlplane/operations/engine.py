@@ -12,6 +12,7 @@ observed, a failed one is put back, and so on from there.
 """
 
 import logging
+import traceback
 from typing import Any
 
 from django.db import InterfaceError, OperationalError, connections, transaction
@@ -56,8 +57,7 @@ class Execution:
     def __init__(self, claimed: Claim) -> None:
         self.claim = claimed
         self.operation = Operation.objects.get(pk=claimed.operation_id)
-        self.kind = kind_of(self.operation)
-        self.log = LogWriter(claimed.operation_id, claimed.fence, self.kind.secrets(self.operation))
+        self.log = LogWriter(claimed.operation_id, claimed.fence, [])
         self.lease = Lease(claimed, self.log)
 
     def run(self) -> None:
@@ -66,30 +66,56 @@ class Execution:
             steps = list(self.operation.steps.all())
             for step in steps:
                 step.operation = self.operation  # one plan in memory, not one a step
-            main = [step for step in steps if step.phase == Step.Phase.MAIN]
-            for step in main:
-                if step.state in STEP_FINISHED:
-                    continue
-                if step.state == StepState.PENDING and step.spec["safe_point"] and self._stop_here(step, main):
-                    return
-                if step.state != StepState.FAILED:
-                    self._run_step(step)
-                if step.state == StepState.UNKNOWN:
-                    self._ask_a_person(step)
-                    return
-                if step.state == StepState.FAILED:
-                    self._put_back(step, {s.key: s for s in steps}, main)
-                    return
-            self._finish(State.SUCCEEDED, "succeeded")
+            try:
+                # The lease is being renewed already, however long it takes to fetch them.
+                self.log.mask(kind_of(self.operation).secrets(self.operation))
+                self._run(steps)
+            except (LeaseLost, *DATABASE_AWAY):
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, a person hears of it
+                self._be_in_doubt(steps, error)
+
+    def _run(self, steps: list[Step]) -> None:
+        main = [step for step in steps if step.phase == Step.Phase.MAIN]
+        for step in main:
+            if step.state in STEP_FINISHED:
+                continue
+            if step.is_safe_point and self._stop_here(step, main):
+                return
+            if step.state != StepState.FAILED:
+                self._run_step(step)
+            if step.state == StepState.UNKNOWN:
+                self._ask_a_person(step)
+                return
+            if step.state == StepState.FAILED:
+                self._put_back(step, {s.key: s for s in steps}, main)
+                return
+        self._finish(State.SUCCEEDED, "succeeded")
+
+    def _be_in_doubt(self, steps: list[Step], error: Exception) -> None:
+        """Something around the steps is broken: the step that would be next waits until a person has looked."""
+        self._tell_the_log("", error)
+        failed = next((step for step in steps if step.state == StepState.FAILED), None)
+        keys = failed.spec["on_failure"] if failed else [s.key for s in steps if s.phase == Step.Phase.MAIN]
+        step = next((s for s in steps if s.key in keys and s.state not in STEP_FINISHED), None)
+        if step is None:
+            raise error
+        self._write_end(step, StepState.UNKNOWN, self.log.masked(f"unexpected {type(error).__name__}: {error}"))
+        self._ask_a_person(step)
+
+    def _tell_the_log(self, key: str, error: Exception) -> None:
+        """The process's own log, for whoever mends it; a library's message may quote a secret."""
+        story = self.log.masked("".join(traceback.format_exception(error)))
+        logger.error("operation %s: step %s: %s", self.operation.pk, key, story)
 
     # --- one step ---------------------------------------------------------------------------------
 
     def _run_step(self, step: Step) -> None:
         spec = step.spec
-        function = step_function(spec["function"])
         context = Context(self.operation, step, self.lease, self.log)
         retry = Retry(**spec["retry"])
         try:
+            function = step_function(spec["function"])
             while step.state in (StepState.PENDING, StepState.RUNNING):
                 if step.state == StepState.PENDING:
                     self._write_intent(step)
@@ -106,9 +132,8 @@ class Execution:
             self._write_end(step, StepState.UNKNOWN, self.log.masked(str(doubt)))
         except (LeaseLost, *DATABASE_AWAY):
             raise
-        except Exception as error:
-            # A bug in a step: what it did is not known, so nobody guesses.
-            logger.exception("operation %s: step %s", self.operation.pk, step.key)
+        except Exception as error:  # noqa: BLE001 - a bug in a step: what it did is not known, so nobody guesses
+            self._tell_the_log(step.key, error)
             words = f"unexpected {type(error).__name__}: {error}"
             self._write_end(step, StepState.UNKNOWN, self.log.masked(words))
 
@@ -189,7 +214,12 @@ class Execution:
                 self._ask_a_person(step)
                 return
         words = f"{culprit.spec['title']}: {culprit.error}"
-        self._finish(State.FAILED, (f"put back: {words}" if recovery else words) + _untouched(main))
+        left_out = [step.spec["title"] for step in recovery if step.state == StepState.SKIPPED]
+        if left_out:
+            words = f"{words.rstrip('.')}. Not all of it was put back; left out: {', '.join(left_out)}"
+        elif recovery:
+            words = f"put back: {words}"
+        self._finish(State.FAILED, words + _untouched(main))
 
     def _ask_a_person(self, step: Step) -> None:
         words = f"{step.spec['title']}: {step.error} A person has to say what is true."
@@ -214,7 +244,7 @@ class Execution:
 
 def _untouched(main: list[Step]) -> str:
     """Say which groups of steps were never begun."""
-    begun = {step.spec["group"] for step in main if step.state != StepState.PENDING}
+    begun = {step.spec["group"] for step in main if step.state != StepState.PENDING or step.attempt}
     names = [step.spec["group"] for step in main if step.spec["group"] and step.spec["group"] not in begun]
     never = list(dict.fromkeys(names))
     return f". Never touched: {', '.join(never)}." if never else ""

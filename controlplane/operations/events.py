@@ -4,6 +4,7 @@ Two ways in: `append` inside a caller's transaction (state changes, which must s
 event), and `LogWriter` for the lease holder's lines, which batches them with COPY.
 """
 
+import re
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,7 @@ from controlplane.operations.states import EXECUTING, StepState
 # From this many rows on, COPY is quicker than INSERT.
 COPY_FROM = 8
 COLUMNS = "(operation_id, seq, at, kind, step, text)"
+LINE_BREAK = re.compile(r"\r\n|\r|\n")
 SPECIAL = "\x00\\\t\n\r"
 
 
@@ -51,7 +53,8 @@ def append(operation_id: int, events: Sequence[NewEvent], *, fence: int | None =
             raise LeaseLost(f"operation {operation_id}: fence {fence} is not the current one")
         last, now = int(row[0]), float(row[1])
         _insert(cursor, operation_id, last - len(events), now, events)
-    transaction.on_commit(lambda: ring(f"operations/{operation_id}", str(last)))
+    # Without a number: something else than a line is new.
+    transaction.on_commit(lambda: ring(f"operations/{operation_id}", str(last) if events else ""))
     return last
 
 
@@ -107,8 +110,8 @@ def write_step(
 
 
 def storable(text: str) -> str:
-    """Text as PostgreSQL can keep it: a NUL is shown, not dropped."""
-    return text.replace("\x00", "␀")
+    """Text as PostgreSQL can keep it: a NUL is shown, not dropped, and half of a surrogate pair is a question mark."""
+    return text.replace("\x00", "␀").encode(errors="replace").decode()
 
 
 def _insert(cursor: Any, operation_id: int, before: int, now: float, events: Sequence[NewEvent]) -> None:
@@ -129,7 +132,7 @@ def _insert(cursor: Any, operation_id: int, before: int, now: float, events: Seq
         ]
     )
     with cursor.copy(f"COPY operations_event {COLUMNS} FROM STDIN") as copy:
-        copy.write(rows)
+        copy.write(rows.encode(errors="replace"))
 
 
 def _for_copy(text: str) -> str:
@@ -181,7 +184,8 @@ class LogWriter:
     def line(self, text: str, *, kind: str = Event.Kind.LINE, step: str = "") -> None:
         """Say something. A text of several lines becomes as many events."""
         now = time.monotonic()
-        parts = text.splitlines() or [""]
+        # At line breaks only, as the masker knows them: a value must not be cut where it would not be put together.
+        parts = LINE_BREAK.split(text.removesuffix("\n")) if "\n" in text or "\r" in text else [text]
         with self._lock:
             for part in parts:
                 self._buffer.append((kind, part, step, now))

@@ -1,6 +1,7 @@
 """What people send to the pages of an operation."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from django import forms
 
@@ -20,13 +21,19 @@ class AnswerForm(forms.Form):
     step = forms.CharField(max_length=120)
     answer = forms.ChoiceField(choices=Answer.choices)
     comment = forms.CharField(max_length=2000, required=False)
+    attempt = forms.IntegerField(min_value=0, max_value=2**31 - 1)
 
-    def said(self) -> tuple[str, Answer, str]:
-        """Step, answer and comment. Raises Invalid."""
+    def said(self) -> dict[str, Any]:
+        """The arguments of `transitions.resolve`. Raises Invalid."""
         if not self.is_valid():
             raise Invalid("Choose one of the four answers.")
         data = self.cleaned_data
-        return data["step"], Answer(data["answer"]), data["comment"]
+        return {
+            "step_key": data["step"],
+            "answer": Answer(data["answer"]),
+            "comment": data["comment"],
+            "attempt": data["attempt"],
+        }
 
 
 class LogQuery:

@@ -53,17 +53,23 @@ def answer_once(
     target: str,
     scopes: Sequence[str] = (),
     status: int = 200,
+    look: Callable[[], None] = lambda: None,
 ) -> HttpResponse:
     """Bring the effect about and answer; with an Idempotency-Key, once.
 
     action, target, scopes: what the audit trail says was tried when a rule forbids it. status: of a good answer.
+    look: asks the world for what the effect depends on, outside of any transaction; not for a request whose answer
+    is kept already.
     """
     key = request.headers.get(HEADER)
     if key is None:
+        look()
         response, error = _answer(effect, status)
     elif not re.fullmatch(PATTERN, key):
         return problems.problem(422, f"{HEADER} must be 1 to 200 visible ASCII characters.")
     else:
+        if not IdempotencyKey.objects.filter(person=request.auth.person, key=key).exists():
+            look()
         response, error = _kept(request, key, effect, status)
     if error is not None:
         status_of(error, request.auth, action, target, list(scopes))

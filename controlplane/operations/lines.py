@@ -52,7 +52,8 @@ class Line(NamedTuple):
     @property
     def plain(self) -> str:
         """One line of a text file."""
-        return f"{self.seq:>6} {self.at:%Y-%m-%d %H:%M:%S}.{self.at.microsecond // 1000:03}Z {self.text}"
+        text = self.text.replace("\n", "\n       ")  # nobody's words look like a line of their own
+        return f"{self.seq:>6} {self.at:%Y-%m-%d %H:%M:%S}.{self.at.microsecond // 1000:03}Z {text}"
 
 
 def lines_between(operation_id: int, first: int, last: int) -> list[Line]:

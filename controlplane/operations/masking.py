@@ -9,9 +9,11 @@ import re
 from base64 import b64encode, urlsafe_b64encode
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import accumulate
-from urllib.parse import quote, quote_plus
+from typing import Any
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 import ahocorasick
 
@@ -19,6 +21,8 @@ MASK = "••••••••"
 SHORTEST = 4
 # So many characters of a value's beginning are masked even when the rest never comes; so is half of a short one.
 TELLING = 6
+# A part of a value is masked alone from this length on; shorter ones may be ordinary words.
+LONG = 8
 
 # Places in a text, from the first character up to (not including) the last.
 Span = tuple[int, int]
@@ -31,7 +35,8 @@ class Masker:
     """Knows the secret values of one operation. Raises ValueError for one too short to be told from plain words."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        self.patterns = _Patterns({variant for secret in secrets for variant in _variants(secret)})
+        values = {value for secret in secrets for value in (secret, *_parts(secret))}
+        self.patterns = _Patterns({variant for value in values for variant in _variants(value)})
 
     def mask(self, text: str) -> str:
         """One whole text, with as many lines as before."""
@@ -185,6 +190,27 @@ class _Patterns:
             return True
         whole = min((len(pattern) for pattern in self._automaton.keys(beginning)), default=0) if beginning else 0
         return 2 * len(beginning) > whole > 0
+
+
+def _parts(secret: str) -> Iterator[str]:
+    """What is a secret of its own within a value: long lines of a key, texts in JSON, the password of a URL."""
+    lines = secret.splitlines()
+    texts = [line.strip() for line in lines] if len(lines) > 1 else []
+    with suppress(ValueError, RecursionError):
+        texts += _texts(json.loads(secret))
+    with suppress(ValueError):
+        texts.append(unquote(urlsplit(secret).password or ""))
+    for text in texts:
+        if len(text) >= LONG and not text.startswith("-----"):
+            yield text
+
+
+def _texts(data: Any) -> Iterator[str]:
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, dict | list):
+        for value in data.values() if isinstance(data, dict) else data:
+            yield from _texts(value)
 
 
 def _variants(secret: str) -> set[str]:

@@ -50,6 +50,8 @@ class Operation(models.Model):
     lease_until = models.DateTimeField(null=True)
     fence = models.BigIntegerField(default=0)
     rung_at = models.DateTimeField(null=True)
+    # Since when it waits in the queue for a gate; until the gate opens, others may pass it.
+    gate_pending_since = models.DateTimeField(null=True)
 
     last_seq = models.BigIntegerField(default=0)
     search = models.GeneratedField(
@@ -76,6 +78,10 @@ class Operation(models.Model):
                 name="operation_lease", fields=["lease_until"], condition=models.Q(state__in=sorted(EXECUTING))
             ),
             models.Index(name="operation_kind_state", fields=["kind", "state", "-id"]),
+            # Read at each start: did anything end here since we looked?
+            models.Index(
+                name="operation_ended", fields=["-finished_at"], condition=models.Q(finished_at__isnull=False)
+            ),
             GinIndex(name="operation_search", fields=["search"]),
             GinIndex(name="operation_scopes", fields=["scopes"]),
         ]
@@ -126,6 +132,11 @@ class Step(models.Model):
 
     def __str__(self) -> str:
         return f"{self.operation_id}/{self.key}"
+
+    @property
+    def is_safe_point(self) -> bool:
+        """Whether the operation may stop before it: not once it was tried, since its effect may have come about."""
+        return self.state == StepState.PENDING and self.attempt == 0 and bool(self.spec["safe_point"])
 
     @property
     def spec(self) -> dict[str, Any]:

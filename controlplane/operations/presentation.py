@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 
 from controlplane.operations.history import usual_seconds
 from controlplane.operations.models import Operation, OperationLock, Step
+from controlplane.operations.queue import queue_before
 from controlplane.operations.states import EXECUTING, STEP_FINISHED, State, StepState
 from controlplane.web.templatetags.ui import absolute, duration
 from controlplane.web.tones import Tone
@@ -97,7 +98,7 @@ class Part:
     @property
     def begun(self) -> bool:
         """At least one of its steps was."""
-        return any(step.state != StepState.PENDING for step in self.steps)
+        return any(step.state != StepState.PENDING or step.attempt for step in self.steps)
 
     @property
     def finished(self) -> bool:
@@ -197,8 +198,7 @@ class Status:
         if operation.state != State.QUEUED:
             return None
         lock = OperationLock.objects.filter(scope__in=operation.scopes).select_related("operation").first()
-        ahead = Operation.objects.filter(state=State.QUEUED, scopes__overlap=operation.scopes, pk__lt=operation.pk)
-        return lock.operation if lock else ahead.order_by("pk").first()
+        return lock.operation if lock else queue_before(operation).first()
 
     # --- how long ---------------------------------------------------------------------------------
 
@@ -243,7 +243,7 @@ class Status:
         """The next safe point: the part before which it can stop; empty when it will run to its end."""
         for part in self.parts:
             for step in part.steps:
-                if step.state == StepState.PENDING and step.spec["safe_point"]:
+                if step.is_safe_point:
                     return part.title
         return ""
 

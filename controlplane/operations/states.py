@@ -5,7 +5,7 @@ Every move is one function in `transitions.py`; nothing else writes `Operation.s
     awaiting_approval ──approved──▶ scheduled ──time──▶ queued ──claimed──▶ running ──▶ succeeded
         │ rejected, expired             │                 │                  │ ▲  └────▶ failed
         ▼ cancelled, stale              ▼ cancelled       ▼ cancelled        ▼ │
-                                                            stale     needs_operator
+                                                            stale     needs_operator ──answered──▶ running, cancelling
                                                                              running ─▶ cancelling ─▶ cancelled
 """
 
@@ -42,7 +42,7 @@ ALLOWED: dict[State, frozenset[State]] = {
     S.QUEUED: frozenset({S.RUNNING, S.CANCELLED, S.STALE}),
     S.RUNNING: frozenset({S.SUCCEEDED, S.FAILED, S.NEEDS_OPERATOR, S.CANCELLING}),
     S.CANCELLING: frozenset({S.CANCELLED, S.SUCCEEDED, S.FAILED, S.NEEDS_OPERATOR}),
-    S.NEEDS_OPERATOR: frozenset({S.RUNNING}),
+    S.NEEDS_OPERATOR: frozenset({S.RUNNING, S.CANCELLING}),
     **{state: frozenset() for state in FINISHED},
 }
 

@@ -1,10 +1,12 @@
 """What the clock does for operations. Every function is a claim of due rows; any number of clocks may run."""
 
+import logging
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 
+from django.db import InterfaceError, OperationalError
 from django.db.models import F, Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models.functions import Greatest, Least, Now
 
 from controlplane.operations.doorbell import ring_workers
 from controlplane.operations.errors import Conflict
@@ -12,15 +14,21 @@ from controlplane.operations.models import Operation
 from controlplane.operations.states import EXECUTING, State
 from controlplane.operations.transitions import expire, fall_due
 
+logger = logging.getLogger(__name__)
+
 # A ring that led to nothing is repeated after this long: Redis may have lost it, or the worker died with it.
 RING_AGAIN = timedelta(seconds=2)
+# What has waited for long is rung for less often, or rings would pile up before workers that are all busy.
+RING_SELDOM = timedelta(seconds=30)
 
 
 def hand_on() -> int:
     """Ring for what lost its worker and for what is queued; returns how many rings."""
     quiet = Q(rung_at__isnull=True) | Q(rung_at__lt=Now() - RING_AGAIN)
     lost = Operation.objects.filter(quiet, state__in=EXECUTING, lease_until__lt=Now())
-    queued = Operation.objects.filter(quiet, state=State.QUEUED).order_by(F("rung_at").asc(nulls_first=True))
+    waited = Least(Greatest((Now() - F("queued_at")) / 10, RING_AGAIN), RING_SELDOM)
+    patient = Q(rung_at__isnull=True) | Q(rung_at__lt=Now() - waited)
+    queued = Operation.objects.filter(patient, state=State.QUEUED).order_by(F("rung_at").asc(nulls_first=True))
     ids = [*lost.values_list("pk", flat=True)[:100], *queued.values_list("pk", flat=True)[:20]]
     for operation_id in ids:
         ring_workers(operation_id)
@@ -29,7 +37,8 @@ def hand_on() -> int:
 
 def expire_approvals() -> int:
     """End what nobody approved in its time; returns how many."""
-    return _each(Operation.objects.filter(state=State.AWAITING_APPROVAL, approval_deadline__lt=Now()), expire)
+    late = Q(approval_deadline__lt=Now()) | Q(scheduled_for__lt=Now())
+    return _each(Operation.objects.filter(late, state=State.AWAITING_APPROVAL), expire)
 
 
 def start_scheduled() -> int:
@@ -46,4 +55,9 @@ def _each(due: QuerySet[Operation], move: Callable[[int], None]) -> int:
             moved += 1
         except Conflict:
             continue  # another clock, or a person, was first
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:
+            # The others are due all the same; this one is tried again.
+            logger.exception("operation %s: %s", operation_id, move.__name__)
     return moved

@@ -5,23 +5,23 @@ it, a ring after the commit. Not one row changed means somebody was first: Confl
 The worker's moves (claim, finish) are in `claims.py` and `engine.py`, built on the same `move`.
 """
 
+import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
-from django.db.models import F
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from controlplane.accounts.access import Actor
 from controlplane.audit.record import SYSTEM, Who, record
+from controlplane.clock.database import database_time
 from controlplane.live.ring import ring
 from controlplane.operations import approvals
 from controlplane.operations.doorbell import ring_after_commit
 from controlplane.operations.errors import Conflict, Invalid
-from controlplane.operations.events import NewEvent, append
+from controlplane.operations.events import NewEvent, append, storable
 from controlplane.operations.gates import Gate, failed_gates
 from controlplane.operations.history import usual_seconds
 from controlplane.operations.models import Approval, Event, Operation, OperationLock, Step
@@ -29,12 +29,27 @@ from controlplane.operations.plans import Plan
 from controlplane.operations.registry import kind_of
 from controlplane.operations.states import ALLOWED, BEFORE_START, FINISHED, Answer, State, StepState
 
+logger = logging.getLogger(__name__)
 CLOCK = SYSTEM("clock")
+LONGEST_WORDS = 2000
 
 
 def locked(operation_id: int) -> Operation:
     """The operation with its row locked until the end of the transaction."""
     return Operation.objects.select_for_update().get(pk=operation_id)
+
+
+def said(words: str, missing: str = "") -> str:
+    """What a person wrote, stripped. missing: what to tell them when they wrote nothing, "" if they need not.
+
+    Raises Invalid.
+    """
+    words = storable(words.strip())
+    if missing and not words:
+        raise Invalid(missing)
+    if len(words) > LONGEST_WORDS:
+        raise Invalid(f"Say it in at most {LONGEST_WORDS} characters; these are {len(words)}.")
+    return words
 
 
 def move(
@@ -62,13 +77,14 @@ def move(
     if held_fence is not None:
         rows = rows.filter(fence=held_fence)
     append(operation.pk, [NewEvent(Event.Kind.STATE, text)])
+    fields = {name: storable(value) if isinstance(value, str) else value for name, value in fields.items()}
     if not rows.update(state=to, **fields):
         operation.refresh_from_db()
         raise Conflict(f"It is {operation.get_state_display()}: that is no longer possible.")
     operation.refresh_from_db()
     if to in FINISHED:
         OperationLock.objects.filter(operation=operation).delete()
-        kind_of(operation).finished(operation)
+        _tell_its_kind(operation)
         _ring_the_next(operation)
     transaction.on_commit(lambda: ring("news", "operations inbox environments"))
     record(
@@ -79,6 +95,19 @@ def move(
         reason=reason,
         data={"title": operation.title, "text": text, "plan_digest": operation.plan_digest, **(data or {})},
     )
+
+
+def _tell_its_kind(operation: Operation) -> None:
+    """Whatever its kind makes of the end, the end stands: or nobody could ever end it, and it would hold its locks."""
+    try:
+        with transaction.atomic():
+            kind_of(operation).finished(operation)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        logger.exception("operation %s: its kind could not take note of its end", operation.pk)
+        words = f"what follows from its end could not be written down: {type(error).__name__}. Tell an administrator."
+        append(operation.pk, [NewEvent(Event.Kind.ERROR, words)])
 
 
 def _ring_the_next(operation: Operation) -> None:
@@ -106,19 +135,19 @@ def request(
     attach: writes the kind's own row, in the same transaction. Raises Invalid for an empty reason, a time in
     the past or a failed gate; the caller has checked the role.
     """
-    if not reason.strip():
-        raise Invalid("Say why: the reason is kept with the operation and shown to whoever approves it.")
+    reason = said(reason, "Say why: the reason is kept with the operation and shown to whoever approves it.")
     if refused := failed_gates(gates):
         raise Invalid(" ".join(f"{gate.title}: {gate.reason}" for gate in refused))
-    if scheduled_for and scheduled_for <= timezone.now():
+    if scheduled_for and scheduled_for <= database_time():
         raise Invalid("The planned start lies in the past. Give a time to come, or none to start at once.")
+    scopes = sorted(set(scopes))
     with transaction.atomic():
         operation = Operation.objects.create(
             kind=kind,
             title=title,
-            scopes=sorted(scopes),
+            scopes=scopes,
             state=State.AWAITING_APPROVAL,
-            reason=reason.strip(),
+            reason=reason,
             plan=plan.as_json(),
             plan_digest=plan.digest,
             gates=[gate.as_json() for gate in gates],
@@ -157,7 +186,7 @@ def request(
 def _let_go(operation: Operation, who: Who, why: str) -> None:
     """Nothing more is needed: wait for the time, or for a worker."""
     waits = frozenset({State.AWAITING_APPROVAL})
-    if operation.scheduled_for and operation.scheduled_for > timezone.now():
+    if operation.scheduled_for:
         move(operation, State.SCHEDULED, came_from=waits, who=who, text=f"{why}; starts at its planned time")
         return
     move(operation, State.QUEUED, came_from=waits, who=who, text=f"{why}; waits for a worker", queued_at=Now())
@@ -165,7 +194,8 @@ def _let_go(operation: Operation, who: Who, why: str) -> None:
 
 
 def approve(operation_id: int, actor: Actor, plan_digest: str, comment: str = "") -> Operation:
-    """Sign the plan. The last signature needed lets the operation go. Raises Refused or Conflict."""
+    """Sign the plan. The last signature needed lets the operation go. Raises Refused, Conflict or Invalid."""
+    comment = said(comment)
     with transaction.atomic():
         operation = locked(operation_id)
         approvals.check(operation, actor, plan_digest)
@@ -189,8 +219,7 @@ def approve(operation_id: int, actor: Actor, plan_digest: str, comment: str = ""
 
 def reject(operation_id: int, actor: Actor, plan_digest: str, comment: str) -> Operation:
     """Say no to the plan, with the reason. One no is enough. Raises Refused, Conflict or Invalid."""
-    if not comment.strip():
-        raise Invalid("Say why you reject it: the person who asked will read it.")
+    comment = said(comment, "Say why you reject it: the person who asked will read it.")
     with transaction.atomic():
         operation = locked(operation_id)
         approvals.check(operation, actor, plan_digest)
@@ -208,35 +237,56 @@ def _decide(operation: Operation, actor: Actor, decision: Approval.Decision, com
         person_name=actor.who.name,
         decision=decision,
         plan_digest=operation.plan_digest,
-        comment=comment.strip(),
+        comment=comment,
     )
 
 
 def cancel(operation_id: int, actor: Actor, reason: str) -> Operation:
     """Stop it: at once when it has not started, at its next safe point otherwise. Raises Invalid or Conflict."""
-    if not reason.strip():
-        raise Invalid("Say why you stop it: the reason is kept with the operation.")
+    reason = said(reason, "Say why you stop it: the reason is kept with the operation.")
     who = actor.who
-    asked: dict[str, Any] = {"cancel_requested_by_name": who.name, "cancel_reason": reason.strip()}
+    asked: dict[str, Any] = {"cancel_requested_by_name": who.name, "cancel_reason": reason}
     with transaction.atomic():
         operation = locked(operation_id)
         if operation.state in BEFORE_START:
-            text = f"cancelled by {who.name} before it started: {reason.strip()}"
+            text = f"cancelled by {who.name} before it started: {reason}"
             move(
                 operation, State.CANCELLED, came_from=BEFORE_START, who=who, text=text,
                 reason=reason, outcome=text, **asked,
             )  # fmt: skip
         elif operation.state == State.NEEDS_OPERATOR:
-            raise Conflict("It waits for an answer about a step: answer it, then it can be stopped.")
+            _stop_after_the_answer(operation, who, reason, asked)
         else:
-            text = f"{who.name} asks to stop at the next safe point: {reason.strip()}"
+            text = f"{who.name} asks to stop at the next safe point: {reason}"
             running = frozenset({State.RUNNING})
             move(operation, State.CANCELLING, came_from=running, who=who, text=text, reason=reason, **asked)
     return operation
 
 
-def resolve(operation_id: int, actor: Actor, step_key: str, answer: Answer, comment: str = "") -> Operation:
-    """Answer for a step whose end nobody knows; the operation goes on. Raises Invalid or Conflict."""
+def _stop_after_the_answer(operation: Operation, who: Who, reason: str, asked: dict[str, Any]) -> None:
+    """Its state still needs an answer, so only the wish is written down: `resolve` finds it."""
+    if operation.cancel_requested_by_name:
+        raise Conflict(f"{operation.cancel_requested_by_name} has asked to stop it already.")
+    Operation.objects.filter(pk=operation.pk).update(**asked)
+    text = f"{who.name} asks to stop once the step is answered for, at the next safe point: {reason}"
+    append(operation.pk, [NewEvent(Event.Kind.STATE, text)])
+    transaction.on_commit(lambda: ring("news", "operations"))
+    record(
+        who, "operation.cancelling", f"operation {operation.pk}", scopes=operation.scopes, reason=reason,
+        data={"title": operation.title, "text": text, "plan_digest": operation.plan_digest},
+    )  # fmt: skip
+    operation.refresh_from_db()
+
+
+def resolve(
+    operation_id: int, actor: Actor, step_key: str, answer: Answer, comment: str = "", *, attempt: int | None = None
+) -> Operation:
+    """Answer for a step whose end nobody knows; the operation goes on.
+
+    attempt: the one that was asked about, so that an answer to an earlier question is not taken for this one's;
+    None for whichever it is. Raises Invalid or Conflict.
+    """
+    comment = said(comment)
     with transaction.atomic():
         operation = locked(operation_id)
         if operation.state != State.NEEDS_OPERATOR:
@@ -244,6 +294,8 @@ def resolve(operation_id: int, actor: Actor, step_key: str, answer: Answer, comm
         step = operation.steps.filter(key=step_key, state=StepState.UNKNOWN).first()
         if step is None:
             raise Invalid(f"No step named {step_key} waits for an answer.")
+        if attempt is not None and attempt != step.attempt:
+            raise Conflict("It was tried again since you read the question. Look at what it says now, then answer.")
         if answer is Answer.ROLL_BACK and step.phase == Step.Phase.RECOVERY:
             raise Invalid("This step already puts things back: try it again, leave it out, or say it is done.")
         new = {
@@ -252,16 +304,19 @@ def resolve(operation_id: int, actor: Actor, step_key: str, answer: Answer, comm
             Answer.DONE: StepState.SUCCEEDED,
             Answer.ROLL_BACK: StepState.FAILED,
         }[answer]
-        Step.objects.filter(pk=step.pk).update(
-            state=new, error="" if new != StepState.FAILED else F("error"), finished_at=Now()
-        )
-        said = f" ({comment})" if comment else ""
-        text = f"{actor.who.name} answers for {step.spec['title']}: {answer.label}{said}"
+        error = ""
+        if answer is Answer.ROLL_BACK:
+            nothing = "" if step.spec["on_failure"] else " The plan has nothing to put back after it."
+            error = f"{step.error}{nothing}"
+        Step.objects.filter(pk=step.pk).update(state=new, error=error, finished_at=Now())
+        because = f" ({comment})" if comment else ""
+        text = f"{actor.who.name} answers for {step.spec['title']}: {answer.label}{because}"
         append(operation.pk, [NewEvent(Event.Kind.STEP, text, step.key)])
         waits = frozenset({State.NEEDS_OPERATOR})
         # No lease: whichever worker comes first takes it over and goes on.
+        to = State.CANCELLING if operation.cancel_requested_by_name else State.RUNNING
         move(
-            operation, State.RUNNING, came_from=waits, who=actor.who, text="goes on", reason=comment,
+            operation, to, came_from=waits, who=actor.who, text="goes on", reason=comment,
             data={"step": step_key, "answer": str(answer)}, lease_until=Now(), worker="", outcome="",
         )  # fmt: skip
         ring_after_commit(operation.pk)
@@ -272,8 +327,7 @@ def expire(operation_id: int) -> None:
     """The time for approvals is over (the clock calls it). Raises Conflict when somebody was first."""
     with transaction.atomic():
         operation = locked(operation_id)
-        hours = settings.APPROVAL_LIFETIME_HOURS
-        text = f"expired: not approved within {hours} h. Ask for it again if it is still wanted."
+        text = f"expired: {approvals.too_late(operation)} Ask for it again if it is still wanted."
         waits = frozenset({State.AWAITING_APPROVAL})
         move(operation, State.EXPIRED, came_from=waits, who=CLOCK, text=text, outcome=text)
 

@@ -134,7 +134,7 @@ def cancel(request: HttpRequest, pk: int) -> HttpResponse:
 def resolve(request: HttpRequest, pk: int) -> HttpResponse:
     """Say what is true of a step whose end is not known."""
     form = AnswerForm(request.POST)
-    return _act(request, pk, Role.OPERATOR, "resolve", lambda actor: transitions.resolve(pk, actor, *form.said()))
+    return _act(request, pk, Role.OPERATOR, "resolve", lambda actor: transitions.resolve(pk, actor, **form.said()))
 
 
 # --- The log ------------------------------------------------------------------------------------------

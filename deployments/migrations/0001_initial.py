@@ -34,7 +34,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('operation', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='deployment', serialize=False, to='operations.operation')),
                 ('kind', models.CharField(choices=[('deploy', 'deploy'), ('rollback', 'roll back')], default='deploy', max_length=10)),
-                ('from_version', models.CharField(blank=True, default='', max_length=100)),
+                ('from_version', models.TextField(blank=True, default='')),
                 ('from_digest', models.CharField(blank=True, default='', max_length=80)),
                 ('environment', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='deployments', to='environments.environment')),
                 ('release', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='deployments', to='deployments.release')),

@@ -138,9 +138,9 @@ def _spec(target: Target, key: str, title: str, function: str, arguments: Argume
     return StepSpec(key, title, function, arguments, retry=retry, **{"timeout": TIMEOUT, **values})
 
 
-def _arrival(target: Target, place: Arguments, prefix: str, on_failure: tuple[str, ...]) -> list[StepSpec]:
+def _arrival(target: Target, place: Arguments, prefix: str, to: str, on_failure: tuple[str, ...]) -> list[StepSpec]:
     """Wait until stable, then ask the health URL, if there is one."""
-    wait = {"place": place, "poll": _setting(target, "poll_seconds")}
+    wait = {"place": place, "poll": _setting(target, "poll_seconds"), "to": to}
     check = {
         "place": place,
         "url": (target.url or next((one.address for one in target.instances), "")).rstrip("/") + target.health_path,
@@ -172,14 +172,14 @@ def _renewal(target: Target, now: RunningRevision, to: Software) -> Rollout:
     back = (
         _spec(target, "put-back/update", f"update service back to {now.version}", "ecs.update",
               {"place": place, "runs": runs, "to": FORMER}),
-        *_arrival(target, place, "put-back/", ()),
+        *_arrival(target, place, "put-back/", FORMER, ()),
     )  # fmt: skip
     undo = tuple(step.key for step in back)
     steps = (
         _spec(target, "register", "register task definition revision", "ecs.register", register, safe_point=True),
         _spec(target, "update", f"update service to {to.version}", "ecs.update",
               {"place": place, "runs": runs, "to": NEW}, safe_point=True, on_failure=undo),
-        *_arrival(target, place, "", undo),
+        *_arrival(target, place, "", NEW, undo),
     )  # fmt: skip
     changes = (
         {"what": now.instance, "from": _named(now), "to": _named(to)},
@@ -192,7 +192,7 @@ def _forced(target: Target, now: RunningRevision, to: Software) -> Rollout:
     """The definition stays, so there is no former one to go back to: ECS's breaker alone guards the rollout."""
     place, runs = _place(target), _what_runs(now)
     update = {"place": place, "runs": runs, "to": SAME}
-    stable, *check = _arrival(target, place, "", ())
+    stable, *check = _arrival(target, place, "", SAME, ())
     image = {"place": place, "digest": to.digest}
     checks = [_spec(target, "image", "check the image", "ecs.image", image)] if to.digest else []
     steps = (

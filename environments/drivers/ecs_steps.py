@@ -133,11 +133,11 @@ def _nothing(context: StepContext, **arguments: Any) -> None:
     """Waiting has no effect."""
 
 
-def _is_stable(context: StepContext, *, place: Arguments, poll: float) -> Verdict:
+def _is_stable(context: StepContext, *, place: Arguments, poll: float, to: str) -> Verdict:
     """Look once. Pending: after waiting `poll` seconds. A call that fails for a passing reason is no verdict."""
     try:
         service = _service(context, place)
-        verdict = _judge(context, service.state())
+        verdict = _judge(context, service.state(), to)
     except StepError as error:
         if error.permanent:
             raise
@@ -151,7 +151,7 @@ def _is_stable(context: StepContext, *, place: Arguments, poll: float) -> Verdic
     return verdict
 
 
-def _judge(context: StepContext, state: State) -> Verdict:
+def _judge(context: StepContext, state: State, to: str) -> Verdict:
     kept = _kept(context)
     news = state.news(kept.get("event", state.newest_event))
     for message in news:
@@ -165,6 +165,10 @@ def _judge(context: StepContext, state: State) -> Verdict:
         context.save_checkpoint(event=state.newest_event, said=said)
     if state.deployment != kept.get("deployment", state.deployment):
         return failed(_replaced(state, kept, news))
+    # The step before may have been left out, or said to be done, by a person.
+    wanted = kept.get("revision" if to == NEW else "former", "")
+    if state.definition != wanted and (wanted or to == NEW):
+        return failed(f"{short(state.definition)} is in service, not {to}")
     if rollout == "FAILED":
         return failed(f"the rollout failed: {state.primary.get('rolloutStateReason') or 'ECS does not say why'}")
     settled = not state.others and state.running == state.desired and state.pending == 0

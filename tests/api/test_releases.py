@@ -2,7 +2,7 @@
 
 import pytest
 
-from controlplane.accounts.models import Person
+from controlplane.accounts.models import Grant, Person, Role
 from controlplane.audit.models import Entry
 from deployments.models import Release
 from tests.api.conftest import Calls, assert_problem
@@ -65,5 +65,13 @@ def test_only_operators_add_releases_and_an_attempt_is_recorded(
     assert denied.target == "release api 2.0.0"
 
 
-def test_an_operator_of_one_environment_may(eve: Person, estate: Estate, calls: Calls) -> None:
-    assert calls(eve).post("releases", BUILT).status_code == 201
+def test_an_operator_where_the_service_has_a_place_may(charlie: Person, estate: Estate, calls: Calls) -> None:
+    Grant.objects.create(person=charlie, scope="staging", role=Role.OPERATOR)
+    assert calls(charlie).post("releases", BUILT).status_code == 201
+
+
+def test_an_operator_of_other_services_may_not_touch_it(eve: Person, estate: Estate, calls: Calls) -> None:
+    Release.objects.update(ci="pending")
+    for body in (BUILT, {**BUILT, "version": "1.5.0"}):
+        assert_problem(calls(eve).post("releases", body), 403, "in which api has a place")
+    assert not Release.objects.filter(ci="passed").exists()

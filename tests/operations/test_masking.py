@@ -177,3 +177,36 @@ def timed(masker: Masker, lines: list[str]) -> float:
         stream.feed_many(lines[at : at + 100])
         stream.flush()
     return time.perf_counter() - began
+
+
+PEM = "\n".join(
+    [
+        "-----BEGIN PRIVATE KEY-----",
+        "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC",
+        "BKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj",
+        "-----END PRIVATE KEY-----",
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("secret", "line"),
+    [
+        (PEM, "read MIIEvQIBADANBgkqhkiG9w0BAQEFAASC"),
+        (PEM, "read BKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj"),
+        ('{"username": "admin", "password": "correct-horse"}', "login with correct-horse failed"),
+        ('{"keys": [{"value": "correct-horse"}]}', "correct-horse"),
+        ("postgresql://prod:correct%20horse@db.example/app", 'password "correct horse"'),
+        ("redis://:correct-horse@cache:6379/0", "AUTH correct-horse"),
+    ],
+)
+def test_what_is_a_secret_within_a_value_is_masked_alone(secret: str, line: str) -> None:
+    masked = Masker([secret]).mask(line)
+    assert MASK in masked
+    assert "correct" not in masked
+    assert "MII" not in masked
+    assert "BKc" not in masked
+
+
+def test_ordinary_words_of_a_value_stay() -> None:
+    assert Masker(['{"username": "admin", "port": "5432"}']).mask("admin at 5432") == "admin at 5432"

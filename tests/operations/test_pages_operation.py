@@ -134,7 +134,14 @@ class TestDoubt:
         assert "Look at host 1." in said
         assert all(f'value="{answer}"' in said for answer in ("retry", "skip", "done", "roll_back"))
         assert post(client, alice, operation, "operation-resolve", step="one").status_code == 422
-        assert post(client, alice, operation, "operation-resolve", step="one", answer="done").status_code == 302
+        assert (
+            post(client, alice, operation, "operation-resolve", step="one", answer="done", attempt="0").status_code
+            == 409
+        )
+        assert (
+            post(client, alice, operation, "operation-resolve", step="one", answer="done", attempt="1").status_code
+            == 302
+        )
         operation.refresh_from_db()
         assert operation.state == State.RUNNING
 
