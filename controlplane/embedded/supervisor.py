@@ -14,6 +14,7 @@ import argparse
 import http.client
 import os
 import signal
+import socket
 import sys
 import time
 from contextlib import ExitStack, suppress
@@ -27,11 +28,13 @@ from .files import last_lines, read_json, write_private_json
 from .lock import hold
 from .people import ensure_passwords, sign_ins
 from .place import CHECKOUT
-from .processes import boot, end, free_port, look, members_of_session, spawn, stop
+from .processes import boot, end, look, members_of_session, spawn, stop
 from .stack import Stack, open_data_folder
 
 SAMPLE = CHECKOUT / "controlplane" / "samples" / "pitchey.toml"
 
+# No proxy stands in front here, so nobody's word is taken for where a request comes from.
+BARE = ["--no-server-header", "--no-proxy-headers"]
 WATCH_SECONDS = 0.2
 ANSWER_SECONDS = 90.0
 FIRST_DELAY_SECONDS = 0.5
@@ -65,7 +68,7 @@ def programs(port: int, workers: int) -> list[Program]:
         Program("worker", [python, "-P", "-m", *celery, "--without-gossip", "--without-mingle"], stop_seconds=12),
         Program(
             "web",
-            [python, "-P", "-m", *uvicorn, "--timeout-graceful-shutdown", "5", "--no-access-log", "--no-server-header"],
+            [python, "-P", "-m", *uvicorn, "--timeout-graceful-shutdown", "5", "--no-access-log", *BARE],
             stop_seconds=8,
             env={"DATABASE_POOL_SIZE": "10"},
         ),
@@ -197,6 +200,7 @@ class Supervisor:
                 say(program.name, "stopping")
                 stop(program.process, signal.SIGTERM, program.stop_seconds, self.hurry)
                 program.process = None
+        say("demo", "stopping its instances")
         if self.stack.env and self.python(str(CHECKOUT / "manage.py"), "demo", "--stop", seconds=20) != 0:
             say("demo", f"its instances may still run; see {self.data / 'logs' / 'setup.log'}")
         (self.data / "stack.json").unlink(missing_ok=True)
@@ -241,7 +245,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="bin/run", description="Run the control plane on this computer: web, worker, clock, PostgreSQL and Redis."
     )
-    parser.add_argument("--port", type=int, default=8000, help="where the pages are, on 127.0.0.1 (default: 8000)")
+    parser.add_argument(
+        "--port", type=port_number, default=8000, help="where the pages are, on 127.0.0.1 (default: 8000)"
+    )
     parser.add_argument(
         "--data", type=Path, default=CHECKOUT / "var", help="the data folder (default: var in this checkout)"
     )
@@ -249,19 +255,38 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def port_number(text: str) -> int:
+    """A port as somebody typed it. Raises ArgumentTypeError, in words."""
+    if not text.isdecimal() or not 1 <= int(text[:6]) <= 65_535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: give a number from 1 to 65535")
+    return int(text)
+
+
+def why_not_free(port: int) -> str:
+    """Why nobody can listen on the port, in words; empty when somebody can."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except PermissionError:
+            return f"You may not listen on port {port}: ports below 1024 are for the administrator."
+        except OSError:
+            return f"Port {port} is in use by another program."
+    return ""
+
+
 def run(port: int, data: Path, workers: int) -> None:
     data = open_data_folder(data)
     with ExitStack() as cleanup:
         cleanup.enter_context(hold(data, f"bin/run on http://127.0.0.1:{port}"))
         end_leftovers(data)
-        if free_port(port) != port:
-            raise StackError(
-                f"Port {port} is in use by another program. Choose another: bin/run --port {port + 1 if port else 8001}"
-            )
+        if reason := why_not_free(port):
+            raise StackError(f"{reason} Choose another: bin/run --port {port + 1 if 1024 <= port < 65_535 else 8001}")
         rotate_logs(data / "logs")
         supervisor = Supervisor(Stack(data), port, programs(port, workers))
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, supervisor.on_signal)
+        cleanup.callback(say, "run", "everything has stopped")
         cleanup.enter_context(supervisor.stack)
         cleanup.callback(supervisor.shut_down)
         supervisor.prepare()
