@@ -8,7 +8,6 @@ import re
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from django.db import connection, transaction
@@ -125,14 +124,14 @@ def _insert(cursor: Any, operation_id: int, before: int, now: float, events: Seq
     # Hardly any line needs escaping, and to ask all of them at once is quick.
     together = "".join([event.text for event in events])
     special = any(character in together for character in SPECIAL)
-    rows = "".join(
-        [
-            f"{operation_id}\t{seq}\t{_timestamp(now - age)}\t{kind}\t{step}\t{_for_copy(text) if special else text}\n"
-            for seq, (kind, text, step, age) in enumerate(events, start=before + 1)
-        ]
-    )
+    rows: list[str] = []
+    told, stamp = -1, ""
+    for seq, (kind, text, step, age) in enumerate(events, start=before + 1):
+        if (moment := int((now - age) * 1000)) != told:  # many lines are said in one millisecond
+            told, stamp = moment, _timestamp(moment)
+        rows.append(f"{operation_id}\t{seq}\t{stamp}\t{kind}\t{step}\t{_for_copy(text) if special else text}\n")
     with cursor.copy(f"COPY operations_event {COLUMNS} FROM STDIN") as copy:
-        copy.write(rows.encode(errors="replace"))
+        copy.write("".join(rows).encode(errors="replace"))
 
 
 def _for_copy(text: str) -> str:
@@ -140,14 +139,9 @@ def _for_copy(text: str) -> str:
     return storable(text).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
 
-def _timestamp(epoch: float) -> str:
-    seconds = int(epoch)
-    return f"{_to_the_second(seconds)}.{int((epoch - seconds) * 1_000_000):06d}+00"
-
-
-@lru_cache(maxsize=64)
-def _to_the_second(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
+def _timestamp(milliseconds: int) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(seconds))}.{rest:03d}+00"
 
 
 class LogWriter:

@@ -13,7 +13,7 @@ from controlplane.accounts.models import Person
 from controlplane.embedded.processes import free_port, wait_until
 from controlplane.operations import transitions
 from controlplane.operations.models import Operation
-from controlplane.operations.states import FINISHED
+from controlplane.operations.states import FINISHED, State, StepState
 from deployments.models import Release
 from deployments.services import request_deployment
 from environments.drivers.instance_folder import InstanceFolder
@@ -89,6 +89,14 @@ def finished(operation: Operation, seconds: float = 60) -> Operation:
     """Wait until the worker is through with it."""
     assert wait_until(lambda: Operation.objects.filter(pk=operation.pk, state__in=FINISHED).exists(), seconds)
     operation.refresh_from_db()
+    return operation
+
+
+def in_doubt(operation: Operation) -> Operation:
+    """As if nobody knew how its last step ended."""
+    Operation.objects.filter(pk=operation.pk).update(state=State.NEEDS_OPERATOR, finished_at=None)
+    last = operation.steps.filter(phase="main").order_by("-position")[:1]
+    operation.steps.filter(pk__in=last.values("pk")).update(state=StepState.UNKNOWN, error="Look at host 1.")
     return operation
 
 

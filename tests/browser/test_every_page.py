@@ -10,9 +10,9 @@ from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Grant, Role
 from controlplane.accounts.tokens import create_token
 from controlplane.operations.models import Operation
-from controlplane.operations.states import State, StepState
+from controlplane.operations.states import State
 from environments.locks import take
-from tests.browser.company import Company, finished
+from tests.browser.company import Company, finished, in_doubt
 from tests.browser.conftest import Open
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
@@ -53,14 +53,6 @@ def pages(company: Company) -> list[str]:
         "/tokens",
         "/password",
     ]
-
-
-def in_doubt(operation: Operation) -> Operation:
-    """As if nobody knew how its last step ended."""
-    Operation.objects.filter(pk=operation.pk).update(state=State.NEEDS_OPERATOR, finished_at=None)
-    last = operation.steps.order_by("-position")[:1]
-    operation.steps.filter(pk__in=last.values("pk")).update(state=StepState.UNKNOWN, error="Look at host 1.")
-    return operation
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -9,7 +9,7 @@ from controlplane.accounts.models import Person
 from controlplane.operations.models import Operation
 from controlplane.operations.states import State
 from environments.models import Environment
-from tests.browser.company import SEEN, Company, finished
+from tests.browser.company import SEEN, Company, finished, in_doubt
 from tests.browser.conftest import Open
 
 COLUMN = 3  # production, among development, staging, production and DR
@@ -159,3 +159,26 @@ def test_a_second_deployment_waits_in_a_queue_that_one_sees(company: Company, op
     expect(place.locator("#_environment")).to_contain_text("Deploy pitchey-backend 1.4.0 to production")
     expect(waiting.locator("#_head")).to_contain_text("succeeded")
     assert finished(first).finished_at <= finished(second).started_at  # type: ignore[operator]
+
+
+def test_a_doubt_is_answered_and_the_operation_goes_on(company: Company, open_as: Open) -> None:
+    operation = in_doubt(company.bring("development", "1.4.0"))
+    alice = open_as(company.alice, operation.get_absolute_url())
+    expect(alice.locator("#_actions")).to_contain_text("A person has to say what is true")
+    expect(alice.locator("#_actions")).to_contain_text("Look at host 1.")
+    alice.get_by_label("it is done, go on").check()
+    alice.get_by_label("How you know").fill("I looked at host 1")
+    alice.get_by_role("button", name="Answer").click()
+    expect(alice.locator("#_head")).to_contain_text("succeeded")
+    expect(alice.locator("#log")).to_contain_text("Alice answers for verify from outside: it is done, go on")
+    assert finished(operation).state == State.SUCCEEDED
+
+
+def test_a_stop_asked_for_over_a_doubt_waits_for_its_answer(company: Company, open_as: Open) -> None:
+    operation = in_doubt(company.bring("development", "1.4.0"))
+    alice = open_as(company.alice, operation.get_absolute_url())
+    alice.get_by_text("Stop after the answer…").click()
+    alice.get_by_label("Why you stop it").fill("wrong window")
+    alice.get_by_role("button", name="Stop after the answer").click()
+    expect(alice.locator("#_actions")).to_contain_text("it stops at the next safe point")
+    expect(alice.locator("#_actions")).to_contain_text("wrong window")
