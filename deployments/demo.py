@@ -43,10 +43,9 @@ class Hand:
     operation_id = 0
     step_key = "demo"
 
-    def __init__(self) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT nextval('operations_fence')")
-            self.fence = int(cursor.fetchone()[0])
+    def __init__(self, fence: int | None = None) -> None:
+        """fence: that of somebody who is to go on afterwards; else a new one, after which no earlier one counts."""
+        self.fence = _next_fence() if fence is None else fence
 
     def check(self) -> None:
         """No lease that could be lost."""
@@ -68,7 +67,9 @@ def prepare() -> None:
     _make_secrets()
     _make_history()
     for placement in _local_placements():
-        if placement.version and not OperationLock.objects.filter(scope=placement.environment.slug).exists():
+        if OperationLock.objects.filter(scope=placement.environment.slug).exists():
+            _start_again(placement)
+        elif placement.version:
             _start_missing(placement)
 
 
@@ -147,19 +148,37 @@ def _baseline(release: Release) -> None:
 
 
 def _start_missing(placement: Placement) -> None:
-    target, hand = target_of(placement), Hand()
+    """What a deployment left there, in rotation."""
+    hand = Hand()
+    for instance, folder in _folders(target_of(placement)):
+        if not folder.occupied:
+            _start(placement, instance, placement.version, placement.digest, hand)
+            with folder.control(hand):
+                folder.put_back()
+
+
+def _start_again(placement: Placement) -> None:
+    """In the middle of an operation: each as it was, like a machine that comes up again, and under its fence."""
+    for instance, folder in _folders(target_of(placement)):
+        wanted = folder.wanted
+        if wanted and not folder.occupied:
+            _start(placement, instance, wanted["version"], wanted["digest"], Hand(folder.fence))
+
+
+def _start(placement: Placement, instance: Instance, version: str, digest: str, hand: Hand) -> None:
     start = DRIVERS["local"].steps["local.start"]
-    for instance, folder in _folders(target):
-        if folder.occupied:
-            continue
-        values = start_arguments(target, instance, placement.version, placement.digest) | {"configuration": ""}
-        start.act(hand, **values)
-        for _ in range(500):
-            verdict = start.verify(hand, **values) if start.verify else None
-            if verdict is None or verdict.outcome == "passed":
-                break
-            if verdict.outcome == "failed":
-                raise StepError(verdict.reason)
-            hand.wait(0.02)
-        with folder.control(hand):
-            folder.put_back()
+    values = start_arguments(target_of(placement), instance, version, digest) | {"configuration": ""}
+    start.act(hand, **values)
+    for _ in range(500):
+        verdict = start.verify(hand, **values) if start.verify else None
+        if verdict is None or verdict.outcome == "passed":
+            return
+        if verdict.outcome == "failed":
+            raise StepError(verdict.reason)
+        hand.wait(0.02)
+
+
+def _next_fence() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nextval('operations_fence')")
+        return int(cursor.fetchone()[0])

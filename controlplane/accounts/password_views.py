@@ -12,6 +12,8 @@ from django.urls import reverse_lazy
 from controlplane.accounts.access import Actor
 from controlplane.accounts.services import record_password
 
+WORDS = "Your password was changed, and your other sessions have ended. Your API tokens are still valid."
+
 
 class ChangePassword(PasswordChangeView):
     """A new password for oneself, by giving the old one. Other sessions end, this one goes on."""
@@ -24,7 +26,7 @@ class ChangePassword(PasswordChangeView):
         with transaction.atomic():
             response = super().form_valid(form)
             record_password(form.user, Actor(form.user).who)
-        messages.success(self.request, "Your password was changed, and your other sessions have ended.")
+        messages.success(self.request, WORDS)
         return response
 
 
@@ -33,6 +35,11 @@ class SetPassword(PasswordResetConfirmView):
 
     template_name = "accounts/password_set.html"
     success_url = reverse_lazy("login")
+
+    def get_user(self, uidb64: str) -> Any:
+        """Whose link it is; that of somebody who was deactivated leads nowhere."""
+        somebody = super().get_user(uidb64)
+        return somebody if somebody is not None and somebody.is_active else None
 
     def form_valid(self, form: Any) -> HttpResponse:
         """Keep it, and that it happened."""

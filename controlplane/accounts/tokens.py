@@ -5,16 +5,20 @@ import secrets
 from datetime import timedelta
 
 from django.db import transaction
+from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import ApiToken, Person, Role
-from controlplane.audit.record import Who, record
+from controlplane.audit.models import Entry
+from controlplane.audit.record import Who, record, record_denied
 
 PREFIX_LENGTH = 9
 # How often the time of the last use is written.
 USED_EVERY = timedelta(minutes=1)
+# How often one token that is no longer valid is written about.
+TOLD_EVERY = timedelta(minutes=10)
 
 
 def create_token(person: Person, name: str, role: Role, lifetime_days: int, who: Who) -> tuple[ApiToken, str]:
@@ -37,15 +41,36 @@ def create_token(person: Person, name: str, role: Role, lifetime_days: int, who:
 def authenticate(plaintext: str) -> Actor | None:
     """Who acts with this token; None if it is unknown, expired or revoked, or its person was deactivated.
 
-    The token is found by its digest: how long that takes tells nothing about the token itself.
+    The token is found by its digest: how long that takes tells nothing about the token itself. That one which is
+    no longer valid was tried is kept, once in a while.
     """
-    valid = ApiToken.objects.filter(revoked_at=None, expires_at__gt=Now(), person__is_active=True)
-    token = valid.select_related("person").filter(digest=_digest(plaintext)).first()
+    expired = ExpressionWrapper(Q(expires_at__lte=Now()), output_field=BooleanField())
+    token = (
+        ApiToken.objects.annotate(expired=expired).select_related("person").filter(digest=_digest(plaintext)).first()
+    )
     if token is None:
+        return None
+    if wrong := _what_is_wrong(token, expired=token.expired):
+        _tell_of(token, wrong)
         return None
     if token.last_used_at is None or timezone.now() - token.last_used_at >= USED_EVERY:
         ApiToken.objects.filter(pk=token.pk).update(last_used_at=Now())
     return Actor(token.person, cap=Role(token.role), via=f"api token {token.name}")
+
+
+def _what_is_wrong(token: ApiToken, *, expired: bool) -> str:
+    if token.revoked_at is not None:
+        return "The token was revoked."
+    if expired:
+        return "The token has expired."
+    return "" if token.person.is_active else "Its person was deactivated."
+
+
+def _tell_of(token: ApiToken, wrong: str) -> None:
+    lately = Entry.objects.filter(action="access.denied", target__iexact=str(token), at__gte=Now() - TOLD_EVERY)
+    if not lately.exists():
+        who = Who(token.person.title_name, token.person.pk, f"api token {token.name}")
+        record_denied(who, "access.denied", str(token), reason=wrong)
 
 
 def revoke(token: ApiToken, who: Who, reason: str = "") -> None:

@@ -14,6 +14,7 @@ class OperationsConfig(AppConfig):
 
         register("hand on operations", 1.0, ticks.hand_on)
         register("expire approvals", 10.0, ticks.expire_approvals)
+        register("recount approvals", 10.0, ticks.recount_approvals)
         register("start scheduled operations", 1.0, ticks.start_scheduled)
         register("forget idempotency keys", 600.0, idempotency.forget)
         register_source(OperationSource())

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 from django.db import InterfaceError, OperationalError
-from django.db.models import F, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet
 from django.db.models.functions import Greatest, Least, Now
 
 from controlplane.operations.doorbell import ring_workers
 from controlplane.operations.errors import Conflict
 from controlplane.operations.models import Operation
 from controlplane.operations.states import EXECUTING, State
-from controlplane.operations.transitions import expire, fall_due
+from controlplane.operations.transitions import expire, fall_due, recount
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,12 @@ def expire_approvals() -> int:
     """End what nobody approved in its time; returns how many."""
     late = Q(approval_deadline__lt=Now()) | Q(scheduled_for__lt=Now())
     return _each(Operation.objects.filter(late, state=State.AWAITING_APPROVAL), expire)
+
+
+def recount_approvals() -> int:
+    """Let go what has all its approvals, and waits only because they did not all count when the last came."""
+    waiting = Operation.objects.filter(state=State.AWAITING_APPROVAL).annotate(given=Count("approvals"))
+    return _each(waiting.filter(approvals_required__gt=0, given__gte=F("approvals_required")), recount)
 
 
 def start_scheduled() -> int:

@@ -217,6 +217,19 @@ def approve(operation_id: int, actor: Actor, plan_digest: str, comment: str = ""
     return operation
 
 
+def recount(operation_id: int) -> None:
+    """Let it go if it has its approvals after all: somebody may have been activated again (the clock calls it).
+
+    Raises Conflict when it has not.
+    """
+    with transaction.atomic():
+        operation = locked(operation_id)
+        have = len(approvals.valid_approvals(operation))
+        if operation.state != State.AWAITING_APPROVAL or have < operation.approvals_required:
+            raise Conflict("It still waits for an approval.")
+        _let_go(operation, CLOCK, f"approved by {have} of {operation.approvals_required}")
+
+
 def reject(operation_id: int, actor: Actor, plan_digest: str, comment: str) -> Operation:
     """Say no to the plan, with the reason. One no is enough. Raises Refused, Conflict or Invalid."""
     comment = said(comment, "Say why you reject it: the person who asked will read it.")

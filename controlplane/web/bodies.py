@@ -35,11 +35,18 @@ class StrictParser(Parser):
         if request.content_type != "application/json":
             raise Unreadable(415, "Send the body as application/json.")
         try:
-            data = json.loads(request.body.decode(), parse_constant=_no_constant)
+            data = json.loads(request.body.decode(), parse_constant=_no_constant, object_pairs_hook=_each_once)
             json.dumps(data, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             raise Unreadable(400, f"The body is not valid JSON in UTF-8: {type(error).__name__}.") from error
         return data
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of two fields of one name, nobody could say which one is meant."""
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise ValueError("a field stands in it twice")
+    return dict(pairs)
 
 
 def _no_constant(name: str) -> NoReturn:

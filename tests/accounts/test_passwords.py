@@ -75,3 +75,9 @@ def test_it_opens_a_closed_sign_in(client: Client, alice: Person, ada: Person) -
     form = client.get(link_for(alice, ada))["Location"]
     client.post(form, TWICE)
     assert client.post("/login", {"username": "alice", "password": NEW}).status_code == 302
+
+
+def test_a_link_of_somebody_who_was_deactivated_leads_nowhere(client: Client, alice: Person, ada: Person) -> None:
+    link = link_for(alice, ada)
+    Person.objects.filter(pk=alice.pk).update(is_active=False)
+    assert "This link does not work any more" in client.get(link).content.decode()

@@ -59,8 +59,8 @@ def test_revoked_once_and_for_good(alice: Person) -> None:
     token, text = make(alice)
     for _ in range(2):
         revoke(token, Actor(alice).who, "leaked")
-    assert authenticate(text) is None
     assert [(e.action, e.reason) for e in Entry.objects.order_by("pk")][1:] == [("token.revoked", "leaked")]
+    assert authenticate(text) is None
 
 
 def test_it_goes_with_its_person(alice: Person) -> None:
@@ -96,3 +96,14 @@ def test_making_one_is_kept(alice: Person) -> None:
         f"token {token.prefix}… “ci” of Alice",
     )
     assert entry.data["role"] == "operator"
+
+
+def test_that_one_which_is_valid_no_more_was_tried_is_kept_once_in_a_while(alice: Person) -> None:
+    token, text = make(alice)
+    revoke(token, Actor(alice).who)
+    for _ in range(3):
+        assert authenticate(text) is None
+    assert authenticate("cp_never-was") is None
+    denied = Entry.objects.get(action="access.denied")
+    assert (denied.actor, denied.via, denied.target) == ("Alice", "api token ci", str(token))
+    assert denied.reason == "The token was revoked."

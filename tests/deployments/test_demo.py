@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 from django.core.management import call_command
 
+from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.audit.models import Entry
 from controlplane.embedded.processes import wait_until
 from controlplane.operations import engine
-from controlplane.operations.models import Operation
+from controlplane.operations.models import Operation, OperationLock
 from controlplane.operations.states import State
 from deployments import demo
 from deployments.models import Deployment, Release
+from deployments.services import request_deployment
 from environments.models import Environment, Placement
 from tests.environments.fleet import Fleet
 
@@ -35,6 +37,16 @@ def company(data_dir: Path) -> Iterator[None]:
     yield
     for placement in Placement.objects.all():
         Fleet(placement).kill()
+
+
+@pytest.fixture
+def alice_asks() -> Operation:
+    """Her wish to deploy 1.5.0 to production, once the demo is up."""
+    demo.prepare()
+    place, release = Environment.objects.get(slug="production"), Release.objects.get(version="1.5.0")
+    return request_deployment(
+        Actor(Person.objects.get(username="alice")), environment=place, release=release, reason="x"
+    )
 
 
 def running() -> dict[str, list[str]]:
@@ -96,6 +108,21 @@ def test_an_instance_that_is_gone_is_started_again() -> None:
     assert wait_until(lambda: production.versions() == ["", "", ""], 5)
     demo.prepare()
     assert running() == AS_PROMISED
+
+
+def test_what_was_killed_in_the_middle_of_an_operation_is_as_it_was(alice_asks: Operation) -> None:
+    """Its worker goes on afterwards, so no fence but its own may have been there."""
+    production = Fleet(Placement.objects.get(environment__slug="production"))
+    OperationLock.objects.create(scope="production", operation=alice_asks)
+    first = production.folders[0]
+    first.take_out()
+    fences = [folder.fence for folder in production.folders]
+    production.kill()
+    assert wait_until(lambda: not any(folder.occupied for folder in production.folders), 5)
+    demo.prepare()
+    assert [folder.wanted["version"] for folder in production.folders if folder.occupied] == ["1.4.0"] * 3
+    assert [folder.fence for folder in production.folders] == fences
+    assert first.marker.exists()
 
 
 def test_what_people_deployed_is_left_alone() -> None:

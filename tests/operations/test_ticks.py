@@ -58,3 +58,24 @@ def test_a_planned_start_waits_for_its_time(ask: Ask, bob: Person) -> None:
     assert ticks.start_scheduled() == 1
     operation.refresh_from_db()
     assert operation.state == State.QUEUED
+
+
+def test_approvals_that_count_again_let_it_go(ask: Ask, bob: Person, ada: Person) -> None:
+    operation = ask(approvals=2)
+    transitions.approve(operation.pk, Actor(bob), operation.plan_digest)
+    Person.objects.filter(pk=bob.pk).update(is_active=False)
+    transitions.approve(operation.pk, Actor(ada), operation.plan_digest)
+    assert ticks.recount_approvals() == 0
+    Person.objects.filter(pk=bob.pk).update(is_active=True)
+    assert ticks.recount_approvals() == 1
+    operation.refresh_from_db()
+    assert operation.state == State.QUEUED
+
+
+def test_what_has_waited_for_long_is_rung_for_less_often(ask: Ask) -> None:
+    operation = ask()
+    rung = Operation.objects.filter(pk=operation.pk)
+    rung.update(queued_at=Now() - timedelta(hours=1), rung_at=Now() - timedelta(seconds=10))
+    assert ticks.hand_on() == 0
+    rung.update(rung_at=Now() - timedelta(seconds=31))
+    assert ticks.hand_on() == 1
