@@ -158,29 +158,33 @@ def request(
             scheduled_for=scheduled_for,
             expected_seconds=usual_seconds(kind, scopes),
         )
-        steps = [(Step.Phase.MAIN, spec) for spec in plan.steps] + [(Step.Phase.RECOVERY, s) for s in plan.recovery]
-        Step.objects.bulk_create(
-            Step(operation=operation, position=position, key=spec.key, phase=phase)
-            for position, (phase, spec) in enumerate(steps)
-        )
+        _write_steps(operation, plan)
         attach(operation)
-        append(operation.pk, [NewEvent(Event.Kind.STATE, f"asked for by {actor.who.name}: {operation.reason}")])
+        append(operation.pk, [NewEvent(Event.Kind.STATE, f"asked for by {actor.who.name}: {reason}")])
         if approvals_required == 0:
             _let_go(operation, actor.who, "needs no approval")
         else:
-            hours = settings.APPROVAL_LIFETIME_HOURS
-            Operation.objects.filter(pk=operation.pk).update(approval_deadline=Now() + timedelta(hours=hours))
-            transaction.on_commit(lambda: ring("news", "operations inbox"))
+            _wait_for_approvals(operation)
         record(
-            actor.who,
-            "operation.requested",
-            f"operation {operation.pk}",
-            scopes=operation.scopes,
-            reason=operation.reason,
+            actor.who, "operation.requested", f"operation {operation.pk}", scopes=scopes, reason=reason,
             data={"title": title, "plan_digest": plan.digest},
-        )
+        )  # fmt: skip
     operation.refresh_from_db()
     return operation
+
+
+def _write_steps(operation: Operation, plan: Plan) -> None:
+    steps = [(Step.Phase.MAIN, spec) for spec in plan.steps] + [(Step.Phase.RECOVERY, spec) for spec in plan.recovery]
+    Step.objects.bulk_create(
+        Step(operation=operation, position=position, key=spec.key, phase=phase)
+        for position, (phase, spec) in enumerate(steps)
+    )
+
+
+def _wait_for_approvals(operation: Operation) -> None:
+    until = Now() + timedelta(hours=settings.APPROVAL_LIFETIME_HOURS)
+    Operation.objects.filter(pk=operation.pk).update(approval_deadline=until)
+    transaction.on_commit(lambda: ring("news", "operations inbox"))
 
 
 def _let_go(operation: Operation, who: Who, why: str) -> None:
