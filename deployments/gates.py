@@ -83,4 +83,4 @@ def nobody_else(environment: Environment, operation_id: int | None) -> Gate:
     if lock is None:
         return Gate("busy", title, Outcome.PASSED, f"nothing else is under way in {environment.slug}")
     words = f"operation {lock.operation_id} is under way ({lock.operation.title}); this one waits in the queue"
-    return Gate("busy", title, Outcome.PENDING, words)
+    return Gate("busy", title, Outcome.PENDING, words, turn=True)

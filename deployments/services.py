@@ -9,6 +9,7 @@ from controlplane.accounts.access import Actor, require
 from controlplane.accounts.models import Role
 from controlplane.audit.record import record
 from controlplane.live.ring import ring
+from controlplane.operations.doorbell import ring_after_commit
 from controlplane.operations.errors import Conflict, Invalid, Refused
 from controlplane.operations.gates import Gate
 from controlplane.operations.models import Operation
@@ -82,6 +83,8 @@ def create_release(
         Release.objects.filter(pk=release.pk).update(ci=ci)
         release.ci = ci
         transaction.on_commit(lambda: ring("news", "releases"))
+        for waiting in Deployment.objects.filter(release=release, operation__state=State.QUEUED):
+            ring_after_commit(waiting.operation_id)  # perhaps it waits for just these checks
         data = {"digest": digest, "commit": commit, "ci": ci}
         record(actor.who, "release.added" if created else "release.checked", f"release {release}", data=data)
     return release

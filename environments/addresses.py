@@ -153,10 +153,14 @@ class _GuardedHTTPS(_Cuttable, http.client.HTTPSConnection):
         secured = context.wrap_socket(plain, server_hostname=self.host, do_handshake_on_connect=False)
         self.sock = self.raw = secured
         self.go_on()
-        secured.do_handshake()  # now that it can be cut
+        try:
+            secured.do_handshake()  # now that it can be cut
+        except AttributeError:
+            raise TimeoutError from None  # it was, a moment before
 
 
 def _connect(host: str, port: int, timeout: float | None) -> socket.socket:
+    end = time.monotonic() + (timeout or TIMEOUT_SECONDS)
     try:
         entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -166,9 +170,10 @@ def _connect(host: str, port: int, timeout: float | None) -> socket.socket:
     last: OSError = OSError(f"{host} has no address")
     for family, kind, protocol, _, address in entries:
         connection = socket.socket(family, kind, protocol)
-        connection.settimeout(timeout)
         try:
+            connection.settimeout(max(0.01, end - time.monotonic()))
             connection.connect(address)
+            connection.settimeout(timeout)
         except OSError as error:
             connection.close()
             last = error

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 # A plain value may name another variable of the same environment, as the guide's DATABASE_URL does.
 NAMED = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+LONGEST = 64 * 1024
 PASSING = frozenset({"ThrottlingException", "InternalServiceError", "ServiceUnavailable", "RequestTimeout"})
 
 
@@ -57,6 +58,10 @@ def resolve(reference: str) -> str:
         raise StepError(
             f"The secret {reference} has fewer than {SHORTEST} characters, too few to be kept out of the logs.",
             permanent=True,
+        )
+    if len(value) > LONGEST:
+        raise StepError(
+            f"The secret {reference} is longer than {LONGEST // 1024} KB, too much to mask.", permanent=True
         )
     return value
 

@@ -26,7 +26,7 @@ from controlplane.operations.models import Event, Operation, OperationLock
 from controlplane.operations.queue import queue_before
 from controlplane.operations.registry import kind_of
 from controlplane.operations.states import EXECUTING, State
-from controlplane.operations.transitions import locked, move
+from controlplane.operations.transitions import locked, move, ring_the_next
 
 logger = logging.getLogger(__name__)
 
@@ -105,9 +105,10 @@ def _start_if_it_may(operation: Operation, worker: str) -> Claim | None:
             _make_stale(operation, moved)
             return None
         if pending := pending_gates(gates):
-            _lets_others_pass(operation)
+            _let_others_pass(operation)
             _waits(operation, f"waits: {pending[0].reason}")
             return None
+        Operation.objects.filter(pk=operation.pk).exclude(gate_pending_since=None).update(gate_pending_since=None)
         if blocker := _take_locks(operation):
             _waits(operation, f"waits for operation {blocker.pk}: {blocker.title}")
             return None
@@ -147,8 +148,9 @@ def _waits(operation: Operation, words: str) -> None:
         transaction.on_commit(lambda: ring(f"operations/{operation.pk}"))
 
 
-def _lets_others_pass(operation: Operation) -> None:
-    Operation.objects.filter(pk=operation.pk, gate_pending_since=None).update(gate_pending_since=Now())
+def _let_others_pass(operation: Operation) -> None:
+    if Operation.objects.filter(pk=operation.pk, gate_pending_since=None).update(gate_pending_since=Now()):
+        ring_the_next(operation)
 
 
 def _is_held_up(operation: Operation) -> bool:

@@ -7,7 +7,7 @@ so neither Redis nor Celery has to be trusted with anything.
 import logging
 
 from celery import Celery
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 from django.db.models.functions import Now
 
 from controlplane.live.ring import redis_answers
@@ -22,14 +22,11 @@ logger = logging.getLogger(__name__)
 
 def ring_workers(operation_id: int) -> None:
     """Ring now. Never raises, and takes a moment at most: when the broker is away, the clock rings again."""
-    try:
-        Operation.objects.filter(pk=operation_id).update(rung_at=Now())
-    except (OperationalError, InterfaceError) as error:
-        logger.warning("the ring for operation %s could not be noted: %s", operation_id, error)
     if not redis_answers():
         return  # Celery would try for many seconds, in the middle of somebody's request
     try:
         _sender.send_task("operations.run", args=[operation_id], retry=False, ignore_result=True)
+        Operation.objects.filter(pk=operation_id).update(rung_at=Now())
     except Exception as error:  # noqa: BLE001 - whatever a broker's library raises, nobody heard it
         logger.warning("nobody heard the ring for operation %s: %s", operation_id, error)
 

@@ -93,15 +93,23 @@ class Execution:
         self._finish(State.SUCCEEDED, "succeeded")
 
     def _be_in_doubt(self, steps: list[Step], error: Exception) -> None:
-        """Something around the steps is broken: the step that would be next waits until a person has looked."""
+        """Something around the steps is broken: the step that would be next waits until a person has looked.
+
+        To ask, to stop and to end takes nothing of what may be broken.
+        """
         self._tell_the_log("", error)
-        failed = next((step for step in steps if step.state == StepState.FAILED), None)
-        keys = failed.spec["on_failure"] if failed else [s.key for s in steps if s.phase == Step.Phase.MAIN]
-        step = next((s for s in steps if s.key in keys and s.state not in STEP_FINISHED), None)
+        main = [step for step in steps if step.phase == Step.Phase.MAIN]
+        failed = next((step for step in main if step.state == StepState.FAILED), None)
+        by_key = {step.key: step for step in steps}
+        order = [by_key[key] for key in failed.spec["on_failure"]] if failed else main
+        step = next((step for step in order if step.state not in STEP_FINISHED), None)
         if step is None:
-            raise error
-        self._write_end(step, StepState.UNKNOWN, self.log.masked(f"unexpected {type(error).__name__}: {error}"))
-        self._ask_a_person(step)
+            self._run(steps)
+        elif step.state == StepState.UNKNOWN:
+            self._ask_a_person(step)
+        elif not (step.is_safe_point and self._stop_here(step, main)):
+            self._write_end(step, StepState.UNKNOWN, self.log.masked(f"unexpected {type(error).__name__}: {error}"))
+            self._ask_a_person(step)
 
     def _tell_the_log(self, key: str, error: Exception) -> None:
         """The process's own log, for whoever mends it; a library's message may quote a secret."""

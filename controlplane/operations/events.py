@@ -22,6 +22,7 @@ from controlplane.operations.states import EXECUTING, StepState
 COPY_FROM = 8
 COLUMNS = "(operation_id, seq, at, kind, step, text)"
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
+LAST_BREAK = re.compile(r"(\r\n|\r|\n)\Z")
 SPECIAL = "\x00\\\t\n\r"
 
 
@@ -165,6 +166,9 @@ class LogWriter:
 
     def mask(self, secrets: Iterable[str]) -> None:
         """Mask these values too, from the next line on."""
+        secrets = set(secrets) - set(self._secrets)
+        if not secrets:
+            return
         self.flush()
         with self._lock:
             self._secrets = sorted({*self._secrets, *secrets})
@@ -179,7 +183,7 @@ class LogWriter:
         """Say something. A text of several lines becomes as many events."""
         now = time.monotonic()
         # At line breaks only, as the masker knows them: a value must not be cut where it would not be put together.
-        parts = LINE_BREAK.split(text.removesuffix("\n")) if "\n" in text or "\r" in text else [text]
+        parts = LINE_BREAK.split(LAST_BREAK.sub("", text)) if "\n" in text or "\r" in text else [text]
         with self._lock:
             for part in parts:
                 self._buffer.append((kind, part, step, now))

@@ -19,6 +19,8 @@ class Gate:
     title: str
     outcome: Outcome
     reason: str
+    # It only waits for its turn, to which the queue sees; whatever else is pending lets others pass meanwhile.
+    turn: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, as kept with the request."""
@@ -31,5 +33,5 @@ def failed_gates(gates: list[Gate]) -> list[Gate]:
 
 
 def pending_gates(gates: list[Gate]) -> list[Gate]:
-    """Those it has to wait for."""
-    return [gate for gate in gates if gate.outcome is Outcome.PENDING]
+    """Those it has to wait for, besides its turn."""
+    return [gate for gate in gates if gate.outcome is Outcome.PENDING and not gate.turn]

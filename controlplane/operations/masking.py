@@ -21,8 +21,14 @@ MASK = "••••••••"
 SHORTEST = 4
 # So many characters of a value's beginning are masked even when the rest never comes; so is half of a short one.
 TELLING = 6
-# A part of a value is masked alone from this length on; shorter ones may be ordinary words.
-LONG = 8
+# A part of a value is masked alone from these lengths on, or ordinary words would go: a text, a line, a plain word.
+LONG, LINE, WORD = 8, 16, 16
+HARMLESS = frozenset(
+    {
+        *("user", "username", "engine", "host", "hostname", "port", "database", "dbname", "dbinstanceidentifier"),
+        *("region", "type", "project_id", "client_email", "auth_uri", "token_uri"),
+    }
+)
 
 # Places in a text, from the first character up to (not including) the last.
 Span = tuple[int, int]
@@ -35,7 +41,7 @@ class Masker:
     """Knows the secret values of one operation. Raises ValueError for one too short to be told from plain words."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        values = {value for secret in secrets for value in (secret, *_parts(secret))}
+        values = {value for secret in set(secrets) for value in (secret, *_parts(secret))}
         self.patterns = _Patterns({variant for value in values for variant in _variants(value)})
 
     def mask(self, text: str) -> str:
@@ -193,24 +199,33 @@ class _Patterns:
 
 
 def _parts(secret: str) -> Iterator[str]:
-    """What is a secret of its own within a value: long lines of a key, texts in JSON, the password of a URL."""
-    lines = secret.splitlines()
-    texts = [line.strip() for line in lines] if len(lines) > 1 else []
-    with suppress(ValueError, RecursionError):
-        texts += _texts(json.loads(secret))
+    """What is a secret of its own within a value: the lines of a key, texts in JSON, the password of a URL."""
+    if secret.count("\n") or secret.count("\r"):
+        yield from (line.strip() for line in secret.splitlines() if _is_of_a_key(line.strip()))
     with suppress(ValueError):
-        texts.append(unquote(urlsplit(secret).password or ""))
-    for text in texts:
-        if len(text) >= LONG and not text.startswith("-----"):
-            yield text
+        password = urlsplit(secret).password or ""
+        yield from (text for text in (password, unquote(password)) if len(text) >= LONG)
+    with suppress(ValueError, RecursionError):
+        for text in list(_texts(json.loads(secret))):
+            if len(text.translate(_WITHOUT_BREAKS).strip()) >= LONG:
+                yield text
+                yield from _parts(text)
 
 
-def _texts(data: Any) -> Iterator[str]:
-    if isinstance(data, str):
+def _is_of_a_key(line: str) -> bool:
+    return len(line) >= LINE and not line.startswith("-----") and any(character.isalnum() for character in line)
+
+
+def _texts(data: Any, name: str = "") -> Iterator[str]:
+    """The texts in JSON, without those that name places and are in every log, such as the host of a database."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield from _texts(value, key.lower())
+    elif isinstance(data, list):
+        for value in data:
+            yield from _texts(value, name)
+    elif isinstance(data, str) and name not in HARMLESS and not (data.isalpha() and len(data) < WORD):
         yield data
-    elif isinstance(data, dict | list):
-        for value in data.values() if isinstance(data, dict) else data:
-            yield from _texts(value)
 
 
 def _variants(secret: str) -> set[str]:

@@ -12,7 +12,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
-from django.db.models.functions import Now
+from django.db.models import F, Value
+from django.db.models.functions import Least, Now
 
 from controlplane.accounts.access import Actor
 from controlplane.audit.record import SYSTEM, Who, record
@@ -22,7 +23,7 @@ from controlplane.operations import approvals
 from controlplane.operations.doorbell import ring_after_commit
 from controlplane.operations.errors import Conflict, Invalid
 from controlplane.operations.events import NewEvent, append, storable
-from controlplane.operations.gates import Gate, failed_gates
+from controlplane.operations.gates import Gate, failed_gates, pending_gates
 from controlplane.operations.history import usual_seconds
 from controlplane.operations.models import Approval, Event, Operation, OperationLock, Step
 from controlplane.operations.plans import Plan
@@ -85,7 +86,7 @@ def move(
     if to in FINISHED:
         OperationLock.objects.filter(operation=operation).delete()
         _tell_its_kind(operation)
-        _ring_the_next(operation)
+        ring_the_next(operation)
     transaction.on_commit(lambda: ring("news", "operations inbox environments"))
     record(
         who,
@@ -110,9 +111,11 @@ def _tell_its_kind(operation: Operation) -> None:
         append(operation.pk, [NewEvent(Event.Kind.ERROR, words)])
 
 
-def _ring_the_next(operation: Operation) -> None:
+def ring_the_next(operation: Operation) -> None:
+    """Ring after the commit for those whose turn may have come by it; what waits for a gate comes last."""
     waiting = Operation.objects.filter(state=State.QUEUED, scopes__overlap=operation.scopes).exclude(pk=operation.pk)
-    for operation_id in waiting.order_by("queued_at", "pk").values_list("pk", flat=True)[:5]:
+    order = (F("gate_pending_since").asc(nulls_first=True), "queued_at", "pk")
+    for operation_id in waiting.order_by(*order).values_list("pk", flat=True)[:5]:
         ring_after_commit(operation_id)
 
 
@@ -156,6 +159,7 @@ def request(
             requested_by=actor.person,
             requested_by_name=actor.who.name,
             scheduled_for=scheduled_for,
+            gate_pending_since=Now() if pending_gates(gates) else None,
             expected_seconds=usual_seconds(kind, scopes),
         )
         _write_steps(operation, plan)
@@ -182,7 +186,10 @@ def _write_steps(operation: Operation, plan: Plan) -> None:
 
 
 def _wait_for_approvals(operation: Operation) -> None:
-    until = Now() + timedelta(hours=settings.APPROVAL_LIFETIME_HOURS)
+    """Until the deadline, or until the planned start if that comes first."""
+    until: Any = Now() + timedelta(hours=settings.APPROVAL_LIFETIME_HOURS)
+    if operation.scheduled_for:
+        until = Least(until, Value(operation.scheduled_for))
     Operation.objects.filter(pk=operation.pk).update(approval_deadline=until)
     transaction.on_commit(lambda: ring("news", "operations inbox"))
 
@@ -229,8 +236,9 @@ def recount(operation_id: int) -> None:
     with transaction.atomic():
         operation = locked(operation_id)
         have = len(approvals.valid_approvals(operation))
-        if operation.state != State.AWAITING_APPROVAL or have < operation.approvals_required:
-            raise Conflict("It still waits for an approval.")
+        waits = operation.state == State.AWAITING_APPROVAL and not approvals.too_late(operation)
+        if not waits or have < operation.approvals_required:
+            raise Conflict("It still waits for an approval, or does not wait any more.")
         _let_go(operation, CLOCK, f"approved by {have} of {operation.approvals_required}")
 
 

@@ -94,6 +94,7 @@ def _wanted(context: StepContext, service: EcsService, runs: Arguments, to: str)
     if found is None:
         words = f"This operation has registered no revision of {runs['family']}. Ask for the deployment again."
         raise StepError(words, permanent=True)
+    context.save_checkpoint(revision=found.arn)
     return found.arn
 
 

@@ -1,4 +1,4 @@
-"""Something around the steps is broken: the operation says so and can be ended; nothing else waits for it."""
+"""Something around the steps is broken: the operation says so, and can be stopped, answered for and ended."""
 
 from datetime import timedelta
 from typing import Any
@@ -8,7 +8,8 @@ from django.db.models.functions import Now
 
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
-from controlplane.operations import engine, registry, ticks, transitions
+from controlplane.operations import boundaries, engine, registry, ticks, transitions
+from controlplane.operations.errors import Unknown
 from controlplane.operations.models import Event, Operation, OperationLock
 from controlplane.operations.plans import Plan, StepSpec
 from controlplane.operations.states import Answer, State
@@ -66,6 +67,44 @@ def test_secrets_that_cannot_be_had_are_a_question(ask: Ask, alice: Person, brok
     engine.run(operation.pk, "w2")
     operation.refresh_from_db()
     assert operation.state == State.SUCCEEDED
+
+
+def test_it_can_be_ended_though_it_stays_broken(ask: Ask, alice: Person, broken: Any) -> None:
+    rolled, stopped, skipped = (ask(plan_of("a"), scopes=(name,)) for name in ("one", "two", "three"))
+    broken("secrets")
+    for operation in (rolled, stopped, skipped):
+        engine.run(operation.pk, "w1")
+    transitions.resolve(rolled.pk, Actor(alice), "a", Answer.ROLL_BACK)
+    transitions.cancel(stopped.pk, Actor(alice), "enough")
+    transitions.resolve(stopped.pk, Actor(alice), "a", Answer.RETRY)
+    transitions.resolve(skipped.pk, Actor(alice), "a", Answer.SKIP)
+    for operation in (rolled, stopped, skipped):
+        engine.run(operation.pk, "w2")
+    ends = dict(Operation.objects.values_list("pk", "state"))
+    assert ends == {rolled.pk: State.FAILED, stopped.pk: State.CANCELLED, skipped.pk: State.SUCCEEDED}
+    assert not OperationLock.objects.exists()
+
+
+def test_a_question_that_was_written_already_stays_the_question(
+    ask: Ask, world: World, broken: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operation = ask(plan_of("a"))
+    world.doubt = {"a": Unknown("Look at host 1.")}
+
+    def die(boundary: str, operation_id: int, step: str) -> None:
+        if boundary == "state_written":
+            raise KeyboardInterrupt
+
+    boundaries.listeners.append(die)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(operation.pk, "w1")
+    boundaries.listeners.clear()
+    Operation.objects.update(lease_until=Now() - timedelta(seconds=1))
+    broken("secrets")
+    engine.run(operation.pk, "w2")
+    operation.refresh_from_db()
+    assert operation.state == State.NEEDS_OPERATOR
+    assert "Look at host 1." in operation.outcome
 
 
 def test_the_lease_is_renewed_while_secrets_are_fetched(

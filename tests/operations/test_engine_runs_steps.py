@@ -133,3 +133,11 @@ def test_secrets_are_masked_before_they_are_stored(ask: Ask, world: World) -> No
     texts = " ".join(Event.objects.filter(operation=done).values_list("text", flat=True)) + done.outcome
     assert "hunter2" not in texts
     assert "password=••••••••" in texts
+
+
+def test_a_text_of_several_lines_is_as_many_lines(ask: Ask, world: World) -> None:
+    world.lines["one"] = ["first\r\nsecond\r\n", "50%\r", "with a \x0b and a \u2028 in it", ""]
+    operation = ask()
+    engine.run(operation.pk, "w1")
+    lines = Event.objects.filter(operation=operation, kind="line").order_by("seq").values_list("text", flat=True)
+    assert list(lines) == ["first", "second", "50%", "with a \x0b and a \u2028 in it", ""]

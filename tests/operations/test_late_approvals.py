@@ -51,3 +51,11 @@ def test_in_time_it_is_planned_and_starts_when_due(ask: Ask, bob: Person) -> Non
     assert ticks.start_scheduled() == 0
     Operation.objects.update(scheduled_for=PAST)
     assert ticks.start_scheduled() == 1
+
+
+def test_a_planned_start_is_the_deadline_if_it_comes_first(ask: Ask) -> None:
+    start = timezone.now() + timedelta(hours=1)
+    assert ask(approvals=1, scheduled_for=start).approval_deadline == start
+    later = ask(approvals=1, scheduled_for=timezone.now() + timedelta(days=3)).approval_deadline
+    assert later is not None
+    assert later < timezone.now() + timedelta(hours=25)

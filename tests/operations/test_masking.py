@@ -198,6 +198,10 @@ PEM = "\n".join(
         ('{"keys": [{"value": "correct-horse"}]}', "correct-horse"),
         ("postgresql://prod:correct%20horse@db.example/app", 'password "correct horse"'),
         ("redis://:correct-horse@cache:6379/0", "AUTH correct-horse"),
+        ("redis://:correct%2Dhorse$@cache:6379/0", "redis://:correct%2Dhorse$@other:6379"),
+        ('{"DATABASE_URL": "postgres://u:correct-horse@db/app"}', "correct-horse"),
+        (json.dumps({"private_key": PEM}), PEM.splitlines()[1]),
+        (json.dumps({"private_key": PEM}), PEM.replace("\n", " ")),
     ],
 )
 def test_what_is_a_secret_within_a_value_is_masked_alone(secret: str, line: str) -> None:
@@ -209,4 +213,22 @@ def test_what_is_a_secret_within_a_value_is_masked_alone(secret: str, line: str)
 
 
 def test_ordinary_words_of_a_value_stay() -> None:
-    assert Masker(['{"username": "admin", "port": "5432"}']).mask("admin at 5432") == "admin at 5432"
+    rds = json.dumps(
+        {
+            "engine": "postgres",
+            "dbname": "production",
+            "host": "db.example.com",
+            "username": "prod_user",
+            "x": "backend",
+        }
+    )
+    line = "production-1: postgresql://prod_user@db.example.com for the backend"
+    assert Masker([rds]).mask(line) == line
+    assert Masker(["a line of a key\n########\n        \n"]).mask("######## and        ") == "######## and        "
+
+
+@pytest.mark.parametrize(
+    "secret", ['{"a": "\\n\\n\\n\\n\\n\\n\\n\\n"}', '{"a": "ab\\n\\n\\n\\n\\n\\n"}', "[" * 5000, '["", 1, null]']
+)
+def test_no_part_of_a_value_is_in_its_way(secret: str) -> None:
+    assert Masker([secret]).mask(f"x {secret} y") != f"x {secret} y"

@@ -53,6 +53,19 @@ def test_what_waits_for_a_gate_lets_others_pass(ask: Ask, world: World) -> None:
     assert state(slow) == State.SUCCEEDED
 
 
+def test_a_gate_that_opened_gives_it_its_turn_back(ask: Ask, world: World) -> None:
+    world.gates = [Gate("ci", "CI passed", Outcome.PENDING, "the checks are still running")]
+    slow = ask()
+    assert slow.gate_pending_since is not None  # known from the beginning, so that others are planned past it
+    world.gates = [Gate("busy", "Nobody else", Outcome.PENDING, "somebody is at it", turn=True)]
+    other = ask()
+    assert other.gate_pending_since is None
+    world.gates = []
+    assert engine.run(slow.pk, "w1")
+    slow.refresh_from_db()
+    assert slow.gate_pending_since is None
+
+
 def test_the_same_scope_named_twice_is_one(ask: Ask) -> None:
     operation = ask(scopes=("production", "production"))
     assert operation.scopes == ["production"]

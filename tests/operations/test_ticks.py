@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
-from controlplane.operations import ticks, transitions
+from controlplane.operations import doorbell, ticks, transitions
 from controlplane.operations.claims import claim
 from controlplane.operations.models import Operation
 from controlplane.operations.states import State
@@ -79,3 +79,22 @@ def test_what_has_waited_for_long_is_rung_for_less_often(ask: Ask) -> None:
     assert ticks.hand_on() == 0
     rung.update(rung_at=Now() - timedelta(seconds=31))
     assert ticks.hand_on() == 1
+
+
+def test_approvals_that_count_again_too_late_are_none(ask: Ask, bob: Person) -> None:
+    operation = ask(approvals=1)
+    transitions.approve(ask(approvals=2).pk, Actor(bob), operation.plan_digest)
+    late = Operation.objects.latest("pk")
+    Operation.objects.filter(pk=late.pk).update(approvals_required=1, approval_deadline=Now() - timedelta(seconds=1))
+    assert ticks.recount_approvals() == 0
+    late.refresh_from_db()
+    assert late.state == State.AWAITING_APPROVAL
+
+
+def test_a_ring_that_nobody_heard_is_not_noted(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    operation = ask()
+    Operation.objects.update(rung_at=None)
+    monkeypatch.setattr(doorbell, "redis_answers", lambda: False)
+    doorbell.ring_workers(operation.pk)
+    operation.refresh_from_db()
+    assert operation.rung_at is None
