@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from controlplane.operations import boundaries
+from controlplane.accounts.access import Actor
+from controlplane.operations import boundaries, transitions
 from controlplane.operations.models import Operation
-from controlplane.operations.states import State
+from controlplane.operations.states import Answer, State
 from environments.drivers.ecs_service import EcsService
 from tests.aws.company import CLUSTER, SERVICE, Company, Killed, lines, lose_the_worker, run, run_until_the_end
 from tests.aws.ecs import Fate
@@ -150,3 +151,45 @@ def die_at(boundary: str, step: str) -> None:
 def assert_events_once(operation: Operation) -> None:
     told = [line for line in lines(operation) if line.startswith("(service ")]
     assert len(told) == len(set(told)) == 3
+
+
+def in_doubt(company: Company, step: str) -> Operation:
+    """A worker met something it did not expect right after the step's effect."""
+
+    def listener(reached: str, operation_id: int, key: str) -> None:
+        if (reached, key) == ("effect_done", step):
+            boundaries.listeners.clear()
+            raise ZeroDivisionError("what was that")
+
+    boundaries.listeners.append(listener)
+    operation = run(company.ask())
+    assert operation.state == State.NEEDS_OPERATOR
+    return operation
+
+
+def test_a_revision_that_a_person_vouches_for_is_the_revision(company: Company) -> None:
+    operation = in_doubt(company, "register")
+    operation.steps.filter(key="register").update(checkpoint=without_revision(operation))
+    transitions.resolve(operation.pk, Actor(company.alice), "register", Answer.DONE)
+    assert run(operation, "w2").state == State.SUCCEEDED
+    assert company.running().version == "1.5.0"
+    assert company.aws.changes == ONCE
+
+
+def test_an_update_that_was_left_out_is_not_taken_for_done(company: Company) -> None:
+    die_at("intent_written", "update")
+    operation = company.ask()
+    with pytest.raises(Killed):
+        run(operation)
+    operation.steps.filter(key="update").update(state="unknown")
+    Operation.objects.filter(pk=operation.pk).update(state=State.NEEDS_OPERATOR, lease_until=None, worker="")
+    transitions.resolve(operation.pk, Actor(company.alice), "update", Answer.SKIP)
+    assert run_until_the_end(operation).state == State.FAILED
+    assert "is in service, not the new revision" in operation.outcome
+    assert company.running().version == "1.4.0"
+
+
+def without_revision(operation: Operation) -> dict[str, object]:
+    """What the step had noted before the answer that nobody could read."""
+    kept = operation.steps.get(key="register").checkpoint
+    return {name: value for name, value in kept.items() if name != "revision"}
