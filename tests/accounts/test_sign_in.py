@@ -113,3 +113,19 @@ def test_a_good_one_forgets_the_failures(client: Client, alice: Person) -> None:
 
 def test_without_the_token_of_the_form_it_is_refused(alice: Person) -> None:
     assert sign_in(Client(enforce_csrf_checks=True)).status_code == 403
+
+
+def test_a_forged_address_opens_no_door(client: Client, alice: Person) -> None:
+    wrong = {"username": "alice", "password": "wrong"}
+    answers = [client.post("/login", wrong, headers={"X-Forwarded-For": f"10.0.0.{n}"}).status_code for n in range(6)]
+    assert answers[-1] == 429
+    assert set(Entry.objects.filter(action="sign-in.failed").values_list("data__address", flat=True)) == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("elsewhere", ["https://evil.example/", "//evil.example", "javascript:alert(1)"])
+def test_signing_out_leads_nowhere_else(client: Client, alice: Person, elsewhere: str) -> None:
+    client.force_login(alice)
+    answer = client.post(f"/logout?next={elsewhere}", {"next": elsewhere})
+    assert answer.status_code == 302
+    assert "evil" not in answer["Location"]
+    assert "javascript" not in answer["Location"]

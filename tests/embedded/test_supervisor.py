@@ -15,7 +15,7 @@ import pytest
 from controlplane.embedded import supervisor as module
 from controlplane.embedded.processes import boot, free_port, look, wait_until
 from controlplane.embedded.stack import Stack, open_data_folder
-from controlplane.embedded.supervisor import Program, Supervisor, end_leftovers
+from controlplane.embedded.supervisor import Program, Supervisor, end_leftovers, programs
 
 GIVEN = {"DATABASE_URL": "postgres://elsewhere/db", "REDIS_URL": "redis://elsewhere", "SECRET_KEY": "given"}
 
@@ -137,3 +137,8 @@ def test_a_reused_process_number_is_left_alone(data: Path) -> None:
         end_leftovers(data)
         assert bystander.poll() is None
         bystander.send_signal(signal.SIGKILL)
+
+
+def test_the_web_process_takes_nobodys_word_for_where_a_request_comes_from() -> None:
+    web = next(program for program in programs(8000, 1) if program.name == "web")
+    assert "--no-proxy-headers" in web.command
