@@ -32,7 +32,8 @@ def test_a_lock_has_the_author_who_took_it(client: Client, alice: Person, estate
 
 def test_a_token_is_ones_own(client: Client, alice: Person, ada: Person) -> None:
     client.force_login(alice)
-    client.post("/tokens", {"name": "x", "role": "viewer", "lifetime_days": "30", "person": ada.pk, "person_id": ada.pk})
+    wanted = {"name": "x", "role": "viewer", "lifetime_days": "30"}
+    client.post("/tokens", wanted | {"person": ada.pk, "person_id": ada.pk})
     assert ApiToken.objects.get().person == alice
 
 
