@@ -101,6 +101,11 @@ OPERATION_HEARTBEAT_SECONDS = env.float("OPERATION_HEARTBEAT_SECONDS", default=1
 APPROVAL_LIFETIME_HOURS = env.int("APPROVAL_LIFETIME_HOURS", default=24)
 PROBE_ALLOWED_METADATA = env.bool("PROBE_ALLOWED_METADATA", default=False)
 
+# --- Backups ------------------------------------------------------------------------------------
+
+# The folder of pg_dump and its kin, of the newest major version there is to back up; "" for the embedded ones.
+POSTGRES_PROGRAMS = env.str("POSTGRES_PROGRAMS", default="")
+
 # Celery is a doorbell: it carries the number of an operation and nothing else (docs/operations.md). A ring is
 # acknowledged as it is heard: leases hand on what a dead worker held, and with acknowledgements still open kombu 5.7
 # ends the worker when Redis restarts. Nor is one fetched before a process is free, or it would wait behind long work.

@@ -67,7 +67,7 @@ def prepare() -> None:
     _make_secrets()
     _make_history()
     for placement in _local_placements():
-        if OperationLock.objects.filter(scope=placement.environment.slug).exists():
+        if OperationLock.objects.filter(name=placement.environment.slug).exists():
             _start_again(placement)
         elif placement.version:
             _start_missing(placement)

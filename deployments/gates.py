@@ -77,7 +77,7 @@ def not_locked(environment: Environment) -> Gate:
 
 def nobody_else(environment: Environment, operation_id: int | None) -> Gate:
     """One change at a time: the next one waits in the queue."""
-    held = OperationLock.objects.filter(scope=environment.slug).exclude(operation_id=operation_id or 0)
+    held = OperationLock.objects.filter(name=environment.slug).exclude(operation_id=operation_id or 0)
     lock = held.select_related("operation").first()
     title = "Nobody else is changing it"
     if lock is None:

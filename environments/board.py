@@ -82,6 +82,8 @@ def board(actor: Actor) -> Board:
         for scope in status.operation.scopes:
             if (column := columns.get(scope)) is None:
                 continue
+            if scope not in status.operation.lock_names:
+                continue  # it changes nothing there
             if status.operation.state in HOLDS_LOCKS:
                 column.moving = status
             else:

@@ -78,9 +78,9 @@ class EnvironmentPage:
         return list(self.environment.holds.exclude(released_at=None)[:3])
 
     @cached_property
-    def moving(self) -> Operation | None:
-        """The operation that changes it now."""
-        return self._here.filter(state__in=HOLDS_LOCKS).first()
+    def moving(self) -> list[Operation]:
+        """What is under way here: the one that changes it, and backups beside it."""
+        return list(self._here.filter(state__in=HOLDS_LOCKS).defer(*HEAVY).order_by("pk")[:LATELY])
 
     @cached_property
     def queue(self) -> list[Operation]:

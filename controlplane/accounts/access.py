@@ -58,6 +58,14 @@ class Actor:
         return self.may(Role.ADMIN, [EVERYWHERE])
 
 
+@dataclass(frozen=True)
+class Machine:
+    """A process of ours that asks by itself: the clock, for what is due."""
+
+    who: Who
+    person: None = None
+
+
 def signed_in(view: View) -> View:
     """For every page: send strangers to the sign-in, and from there back to the page."""
     return login_required(view)

@@ -1,6 +1,6 @@
 """How a worker comes to hold an operation: everything is checked again, in the claiming transaction.
 
-1. A queued one starts when it is first in the queue of its scopes, its plan built afresh is the plan that was
+1. A queued one starts when it is first in the queue of its locks, its plan built afresh is the plan that was
    signed, the approvals and gates hold, and the locks are free. What moved makes it stale.
 2. One that is executing and whose lease ran out is taken over under a higher fence; the earlier worker can
    write nothing any more.
@@ -154,8 +154,8 @@ def _let_others_pass(operation: Operation) -> None:
 
 
 def _is_held_up(operation: Operation) -> bool:
-    """Somebody holds one of its scopes: then what its start depends on need not be asked."""
-    held = OperationLock.objects.filter(scope__in=operation.scopes).exclude(operation=operation)
+    """Somebody holds one of its locks: then what its start depends on need not be asked."""
+    held = OperationLock.objects.filter(name__in=operation.lock_names).exclude(operation=operation)
     lock = held.select_related("operation").first()
     if lock is None:
         return False
@@ -174,7 +174,7 @@ def _is_behind_another(operation: Operation) -> bool:
 def _world_moved_since(operation: Operation, looked_at: datetime) -> bool:
     """Another operation ended here after we looked: what we saw may be old, so look again."""
     return (
-        Operation.objects.filter(scopes__overlap=operation.scopes, finished_at__gte=looked_at)
+        Operation.objects.filter(lock_names__overlap=operation.lock_names, finished_at__gte=looked_at)
         .exclude(pk=operation.pk)
         .exclude(started_at=None)
         .exists()
@@ -182,16 +182,16 @@ def _world_moved_since(operation: Operation, looked_at: datetime) -> bool:
 
 
 def _take_locks(operation: Operation) -> Operation | None:
-    """Take the locks of all scopes, in sorted order, or none; returns who holds one of them."""
+    """Take all its locks, in sorted order, or none; returns who holds one of them."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO operations_operationlock (scope, operation_id)"
-            " SELECT scope, %s FROM unnest(%s::text[]) AS scope ORDER BY scope ON CONFLICT (scope) DO NOTHING",
-            [operation.pk, operation.scopes],
+            "INSERT INTO operations_operationlock (name, operation_id)"
+            " SELECT name, %s FROM unnest(%s::text[]) AS name ORDER BY name ON CONFLICT (name) DO NOTHING",
+            [operation.pk, operation.lock_names],
         )
-        if cursor.rowcount == len(operation.scopes):
+        if cursor.rowcount == len(operation.lock_names):
             return None
-    held = OperationLock.objects.filter(scope__in=operation.scopes)
+    held = OperationLock.objects.filter(name__in=operation.lock_names)
     other = held.exclude(operation=operation).select_related("operation").first()
     held.filter(operation=operation).delete()
     return other.operation if other else operation

@@ -19,6 +19,8 @@ class Operation(models.Model):
     kind = models.CharField(max_length=60)
     title = models.CharField(max_length=300)
     scopes = ArrayField(models.CharField(max_length=60))
+    # What no two operations may hold at once: the scopes, or something narrower (a backup changes no environment).
+    lock_names = ArrayField(models.CharField(max_length=200))
     state = models.CharField(max_length=20, choices=State.choices)
     reason = models.TextField()
 
@@ -170,14 +172,14 @@ class Approval(models.Model):
 
 
 class OperationLock(models.Model):
-    """The right of one operation to change one scope. It never outlives its operation."""
+    """The right of one operation to change one thing, an environment mostly. It never outlives its operation."""
 
-    scope = models.CharField(max_length=60, unique=True)
+    name = models.CharField(max_length=200, unique=True)
     operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="locks")
     taken_at = models.DateTimeField(db_default=Now())
 
     def __str__(self) -> str:
-        return f"{self.scope} by operation {self.operation_id}"
+        return f"{self.name} by operation {self.operation_id}"
 
 
 class Event(models.Model):

@@ -193,11 +193,11 @@ class Status:
 
     @cached_property
     def waits_for(self) -> Operation | None:
-        """While it is queued: the operation that changes one of its scopes, or the one before it in the queue."""
+        """While it is queued: the operation that holds one of its locks, or the one before it in the queue."""
         operation = self.operation
         if operation.state != State.QUEUED:
             return None
-        lock = OperationLock.objects.filter(scope__in=operation.scopes).select_related("operation").first()
+        lock = OperationLock.objects.filter(name__in=operation.lock_names).select_related("operation").first()
         return lock.operation if lock else queue_before(operation).first()
 
     # --- how long ---------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ class Status:
     def usual(self) -> float | None:
         """Seconds such an operation usually takes."""
         operation = self.operation
-        return operation.expected_seconds or usual_seconds(operation.kind, operation.scopes)
+        return operation.expected_seconds or usual_seconds(operation.kind, operation.lock_names)
 
     # --- steps ------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import F, Value
 from django.db.models.functions import Least, Now
 
-from controlplane.accounts.access import Actor
+from controlplane.accounts.access import Actor, Machine
 from controlplane.audit.record import SYSTEM, Who, record
 from controlplane.clock.database import database_time
 from controlplane.live.ring import ring
@@ -113,14 +113,16 @@ def _tell_its_kind(operation: Operation) -> None:
 
 def ring_the_next(operation: Operation) -> None:
     """Ring after the commit for those whose turn may have come by it; what waits for a gate comes last."""
-    waiting = Operation.objects.filter(state=State.QUEUED, scopes__overlap=operation.scopes).exclude(pk=operation.pk)
+    waiting = Operation.objects.filter(state=State.QUEUED, lock_names__overlap=operation.lock_names).exclude(
+        pk=operation.pk
+    )
     order = (F("gate_pending_since").asc(nulls_first=True), "queued_at", "pk")
     for operation_id in waiting.order_by(*order).values_list("pk", flat=True)[:5]:
         ring_after_commit(operation_id)
 
 
 def request(
-    actor: Actor,
+    actor: Actor | Machine,
     *,
     kind: str,
     title: str,
@@ -131,11 +133,13 @@ def request(
     approvals_required: int,
     approver_role: str = "approver",
     scheduled_for: datetime | None = None,
+    locks: Iterable[str] = (),
     attach: Callable[[Operation], object] = lambda operation: None,
 ) -> Operation:
     """Ask for an operation: freeze its plan and let it wait for what it needs.
 
-    attach: writes the kind's own row, in the same transaction. Raises Invalid for an empty reason, a time in
+    locks: what no other operation may hold meanwhile; the scopes, if it says nothing. attach: writes the kind's own
+    row, in the same transaction. Raises Invalid for an empty reason, a time in
     the past or a failed gate; the caller has checked the role.
     """
     reason = said(reason, "Say why: the reason is kept with the operation and shown to whoever approves it.")
@@ -144,11 +148,13 @@ def request(
     if scheduled_for and scheduled_for <= database_time():
         raise Invalid("The planned start lies in the past. Give a time to come, or none to start at once.")
     scopes = sorted(set(scopes))
+    lock_names = sorted(set(locks)) or scopes
     with transaction.atomic():
         operation = Operation.objects.create(
             kind=kind,
             title=title,
             scopes=scopes,
+            lock_names=lock_names,
             state=State.AWAITING_APPROVAL,
             reason=reason,
             plan=plan.as_json(),
@@ -160,7 +166,7 @@ def request(
             requested_by_name=actor.who.name,
             scheduled_for=scheduled_for,
             gate_pending_since=Now() if pending_gates(gates) else None,
-            expected_seconds=usual_seconds(kind, scopes),
+            expected_seconds=usual_seconds(kind, lock_names),
         )
         _write_steps(operation, plan)
         attach(operation)

@@ -17,10 +17,11 @@ LARGE = 1_000_000
 ROUNDS = 25
 
 FILL = """
-INSERT INTO operations_operation (kind, title, scopes, state, reason, plan, plan_digest, gates, approvals_required,
-    approver_role, requested_by_name, requested_at, queued_at, started_at, finished_at, cancel_requested_by_name,
+INSERT INTO operations_operation (kind, title, scopes, lock_names, state, reason, plan, plan_digest, gates,
+    approvals_required, approver_role, requested_by_name, requested_at, queued_at, started_at, finished_at,
+    cancel_requested_by_name,
     cancel_reason, outcome, worker, fence, last_seq)
-SELECT 'deployment', 'Deploy sample 1.0.0 to production', '{production}',
+SELECT 'deployment', 'Deploy sample 1.0.0 to production', '{production}', '{production}',
     CASE WHEN n %% 10 = 0 THEN 'failed' ELSE 'succeeded' END, 'change ' || n, '{"steps": [], "recovery": []}',
     repeat('0', 64), '[]', 1, 'approver', 'Alice', t, t, t, t + interval '90 seconds', '', '', '', '', 0, 0
 FROM (SELECT n, now() - (%s - n) * interval '1 second' AS t FROM generate_series(%s, %s) n) rows

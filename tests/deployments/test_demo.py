@@ -113,7 +113,7 @@ def test_an_instance_that_is_gone_is_started_again() -> None:
 def test_what_was_killed_in_the_middle_of_an_operation_is_as_it_was(alice_asks: Operation) -> None:
     """Its worker goes on afterwards, so no fence but its own may have been there."""
     production = Fleet(Placement.objects.get(environment__slug="production"))
-    OperationLock.objects.create(scope="production", operation=alice_asks)
+    OperationLock.objects.create(name="production", operation=alice_asks)
     first = production.folders[0]
     first.take_out()
     fences = [folder.fence for folder in production.folders]

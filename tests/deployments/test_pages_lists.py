@@ -26,8 +26,8 @@ def done(
     plan = {"summary": "", "steps": [], "recovery": [], "changes": []}
     operation = Operation.objects.create(
         kind="deployment", title=f"Deploy {release.service.slug} {release.version} to {environment.slug}",
-        scopes=[environment.slug], state=state, reason=reason, plan=plan, plan_digest="0" * 64,
-        requested_by_name=by, started_at=now - timedelta(seconds=90), finished_at=now,
+        scopes=[environment.slug], lock_names=[environment.slug], state=state, reason=reason, plan=plan,
+        plan_digest="0" * 64, requested_by_name=by, started_at=now - timedelta(seconds=90), finished_at=now,
     )  # fmt: skip
     Deployment.objects.create(operation=operation, environment=environment, release=release, from_version="1.3.0")
     return operation

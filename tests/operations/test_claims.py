@@ -116,7 +116,7 @@ def test_the_queue_is_first_come_first_served(ask: Ask) -> None:
 def test_scopes_are_locked_all_or_none(ask: Ask) -> None:
     both, one = ask(scopes=("a", "b")), ask(scopes=("b",))
     assert claim(both.pk, "w1")
-    assert sorted(OperationLock.objects.values_list("scope", flat=True)) == ["a", "b"]
+    assert sorted(OperationLock.objects.values_list("name", flat=True)) == ["a", "b"]
     assert claim(one.pk, "w2") is None
     three = ask(scopes=("b", "c"))
     assert claim(three.pk, "w2") is None

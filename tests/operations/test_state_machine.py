@@ -135,7 +135,7 @@ class Machine(RuleBasedStateMachine):
             for scope in operation.scopes:
                 assert scope not in held, "two operations change one scope"
                 held[scope] = operation.pk
-        assert dict(OperationLock.objects.values_list("scope", "operation_id")) == held
+        assert dict(OperationLock.objects.values_list("name", "operation_id")) == held
 
     @invariant()
     def nothing_ran_without_its_approvals(self) -> None:
