@@ -5,9 +5,13 @@ from typing import Any
 
 from django.db import connection, transaction
 
+from controlplane.operations.errors import Stopped
 from controlplane.operations.events import LogWriter, append
 from controlplane.operations.lease import Lease
 from controlplane.operations.models import Operation, Step
+
+# How soon a step that waits hears that somebody asked to stop.
+LOOK_SECONDS = 0.5
 
 
 class Context:
@@ -52,12 +56,17 @@ class Context:
         self._write(checkpoint=self._step.checkpoint)
 
     def check(self) -> None:
-        """Raise LeaseLost when this worker may no longer act."""
+        """Raise LeaseLost when this worker may no longer act, Stopped when it shall not go on with the step."""
         self._lease.check()
+        if self._lease.cancel_requested and self._step.spec.get("interruptible"):
+            raise Stopped
 
     def wait(self, seconds: float) -> None:
         """Sleep, but stop at once when the lease is gone."""
-        self._lease.wait(seconds)
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._lease.wait(min(left, LOOK_SECONDS))
+            self.check()
 
     def remaining(self) -> float:
         """Seconds until the stored deadline, by the database's clock when the attempt began to be watched."""

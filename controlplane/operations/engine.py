@@ -21,7 +21,7 @@ from controlplane.audit.record import SYSTEM
 from controlplane.operations.boundaries import reached
 from controlplane.operations.claims import Claim, claim
 from controlplane.operations.context import Context
-from controlplane.operations.errors import Conflict, LeaseLost, StepError, Unknown
+from controlplane.operations.errors import Conflict, LeaseLost, StepError, Stopped, Unknown
 from controlplane.operations.events import LogWriter, NewEvent, write_step
 from controlplane.operations.lease import Lease
 from controlplane.operations.models import Event, Operation, Step
@@ -138,6 +138,8 @@ class Execution:
                         self._try_again(step, context, retry, str(error))
         except Unknown as doubt:
             self._write_end(step, StepState.UNKNOWN, self.log.masked(str(doubt)))
+        except Stopped:
+            self._write_end(step, StepState.FAILED, self._who_stopped_it())
         except (LeaseLost, *DATABASE_AWAY):
             raise
         except Exception as error:  # noqa: BLE001 - a bug in a step: what it did is not known, so nobody guesses
@@ -203,11 +205,13 @@ class Execution:
         self.lease.renew()
         if not self.lease.cancel_requested:
             return False
-        self.operation.refresh_from_db(fields=["cancel_requested_by_name", "cancel_reason"])
         where = step.spec["group"] or step.spec["title"]
-        words = f"stopped by {self.operation.cancel_requested_by_name} before {where}: {self.operation.cancel_reason}"
-        self._finish(State.CANCELLED, words + _untouched(main))
+        self._finish(State.CANCELLED, self._who_stopped_it(f" before {where}") + _untouched(main))
         return True
+
+    def _who_stopped_it(self, where: str = "") -> str:
+        self.operation.refresh_from_db(fields=["cancel_requested_by_name", "cancel_reason"])
+        return f"stopped by {self.operation.cancel_requested_by_name}{where}: {self.operation.cancel_reason}"
 
     def _put_back(self, culprit: Step, steps: dict[str, Step], main: list[Step]) -> None:
         recovery = [steps[key] for key in culprit.spec["on_failure"]]
@@ -227,7 +231,14 @@ class Execution:
             words = f"{words.rstrip('.')}. Not all of it was put back; left out: {', '.join(left_out)}"
         elif recovery:
             words = f"put back: {words}"
-        self._finish(State.FAILED, words + _untouched(main))
+        self._finish(self._end_after(culprit), words + _untouched(main))
+
+    def _end_after(self, culprit: Step) -> State:
+        """A step that was stopped in the middle, as somebody asked, did not fail."""
+        if not culprit.spec.get("interruptible"):
+            return State.FAILED
+        self.lease.renew()
+        return State.CANCELLED if self.lease.cancel_requested else State.FAILED
 
     def _ask_a_person(self, step: Step) -> None:
         words = f"{step.spec['title']}: {step.error} A person has to say what is true."

@@ -29,6 +29,10 @@ class Unknown(Exception):
     """Nobody but a person can tell whether the effect happened. The text says what to look at."""
 
 
+class Stopped(BaseException):
+    """Somebody asked to stop, in the middle of a step that allows it. No `except Exception` swallows it either."""
+
+
 class LeaseLost(BaseException):
     """Another worker may hold this operation: stop at once and write nothing.
 

@@ -36,6 +36,7 @@ class StepSpec:
     group: heading it stands under ("production-1"). timeout: seconds for one attempt, waiting included.
     on_failure: keys of the recovery steps to run, in order, when this step fails for good.
     safe_point: the operation may be stopped before this step.
+    interruptible: it may be stopped in the middle of this step too; then its `on_failure` puts back what it did.
     """
 
     key: str
@@ -47,6 +48,7 @@ class StepSpec:
     retry: Retry = Retry()
     on_failure: tuple[str, ...] = ()
     safe_point: bool = False
+    interruptible: bool = False
 
 
 @dataclass(frozen=True)

@@ -239,6 +239,12 @@ class Status:
         return next((step for step in self.main + self.recovery if step.state == StepState.UNKNOWN), None)
 
     @property
+    def stops_within(self) -> str:
+        """The step that runs now, if it can be stopped in the middle; empty if it cannot."""
+        running = (step for step in self.main if step.state == StepState.RUNNING and step.spec.get("interruptible"))
+        return next((step.spec["title"] for step in running), "")
+
+    @property
     def stops_before(self) -> str:
         """The next safe point: the part before which it can stop; empty when it will run to its end."""
         for part in self.parts:

@@ -33,7 +33,8 @@ class StepContext(Protocol):
         """Keep facts durably, for the worker that may have to go on."""
 
     def check(self) -> None:
-        """Raise LeaseLost when this worker may no longer act. Call it right before an effect."""
+        """Raise LeaseLost when this worker may no longer act, Stopped when the step is interruptible and somebody
+        asked to stop. Call it right before an effect, and now and then in long work."""
 
     def wait(self, seconds: float) -> None:
         """Sleep, but stop at once (LeaseLost) when the lease is gone."""

@@ -24,6 +24,7 @@ class World:
     doubt: dict[str, BaseException] = field(default_factory=dict)  # raised by observe
     lines: dict[str, list[str]] = field(default_factory=dict)
     secrets: list[str] = field(default_factory=list)
+    long: set[str] = field(default_factory=set)  # act goes on until somebody stops it
     plan: Plan = field(default_factory=lambda: Plan("nothing", ()))
     gates: list[Gate] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
@@ -47,6 +48,8 @@ def _observe(context: StepContext, *, name: str) -> Seen:
 def _act(context: StepContext, *, name: str) -> None:
     for line in world.lines.get(name, []):
         context.log(line)
+    while name in world.long:
+        context.wait(0.01)
     if errors := world.errors.get(name):
         raise errors.pop(0)
     world.effects[name] += 1

@@ -6,9 +6,10 @@ from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.operations import boundaries, engine, transitions
 from controlplane.operations.errors import Conflict, Invalid
+from controlplane.operations.plans import Plan
 from controlplane.operations.states import State
 from tests.operations.conftest import Ask
-from tests.operations.recipes import World, plan_of
+from tests.operations.recipes import World, plan_of, step
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -44,3 +45,35 @@ def test_what_has_ended_cannot_be_stopped(ask: Ask, alice: Person) -> None:
     engine.run(operation.pk, "w1")
     with pytest.raises(Conflict, match="succeeded"):
         transitions.cancel(operation.pk, Actor(alice), "too late")
+
+
+def test_in_the_middle_of_a_step_that_allows_it(ask: Ask, world: World, alice: Person) -> None:
+    """It stops there, what puts it back runs, and it counts as cancelled, not as failed."""
+    undo = step("undo-a", safe_point=False)
+    first = step("a", interruptible=True, on_failure=("undo-a",))
+    operation = ask(Plan("sample", (first, step("b")), (undo,)))
+    world.long.add("a")
+
+    def stop_during_a(boundary: str, operation_id: int, key: str) -> None:
+        if (boundary, key) == ("intent_written", "a"):
+            transitions.cancel(operation_id, Actor(alice), "bad feeling")
+
+    boundaries.listeners.append(stop_during_a)
+    assert engine.run(operation.pk, "w1")
+    operation.refresh_from_db()
+    assert (operation.state, world.effects) == (State.CANCELLED, {"undo-a": 1})
+    assert operation.outcome == "put back: bring a: stopped by Alice: bad feeling. Never touched: b."
+
+
+def test_a_step_that_does_not_allow_it_is_finished_first(ask: Ask, world: World, alice: Person) -> None:
+    operation = ask(Plan("sample", (step("a"), step("b"))))
+    world.slow["a"] = 200
+
+    def stop_during_a(boundary: str, operation_id: int, key: str) -> None:
+        if (boundary, key) == ("effect_done", "a"):
+            transitions.cancel(operation_id, Actor(alice), "bad feeling")
+
+    boundaries.listeners.append(stop_during_a)
+    assert engine.run(operation.pk, "w1")
+    operation.refresh_from_db()
+    assert (operation.state, world.effects) == (State.CANCELLED, {"a": 1})
