@@ -1,1 +1,12 @@
 """Where backups are kept."""
+
+from backups.models import Storage
+from backups.storage.base import Store, StoreKind
+from backups.storage.folder import FolderKind
+
+STORES: dict[str, StoreKind] = {"folder": FolderKind()}
+
+
+def open_store(storage: Storage) -> Store:
+    """The storage itself. Raises KeyError for a kind that there is not, StepError when it cannot be opened."""
+    return STORES[storage.kind].open(storage.settings)
