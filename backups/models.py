@@ -106,6 +106,7 @@ class PolicyClock(models.Model):
     due_at = models.DateTimeField(null=True)  # None: never (paused, or a schedule that has no next time)
     proof_due_at = models.DateTimeField(null=True)
     cleanup_due_at = models.DateTimeField(db_default=Now())
+    since = models.DateTimeField(db_default=Now())  # when its promises began to count
 
     def __str__(self) -> str:
         return f"{self.policy} at {self.due_at}"
@@ -185,6 +186,7 @@ class Backup(models.Model):
         indexes = [
             # Read by the overview and by retention: the latest of each policy.
             models.Index(name="backup_of_policy", fields=["policy", "state", "-as_of"]),
+            models.Index(name="backup_proven", fields=["policy", "-as_of"], condition=Q(verdict="proven")),
             models.Index(name="backup_here", fields=["environment", "-id"]),
             GinIndex(name="backup_search", fields=["search"]),
         ]
@@ -218,6 +220,7 @@ class BackupRun(models.Model):
     backup = models.OneToOneField(Backup, null=True, on_delete=models.SET_NULL, related_name="run")
 
     class Meta:
+        indexes = [models.Index(name="backup_run_latest", fields=["policy", "-id"])]
         constraints = [
             models.UniqueConstraint(name="backup_run_once", fields=["operation", "policy"]),
             # Two clocks, or one that asks twice, start a due run once.
@@ -239,7 +242,7 @@ class Restore(models.Model):
         FOLDER = "folder", "a folder"
         CONFIGURATION = "configuration", "the environment's configuration"
 
-    operation = models.OneToOneField(Operation, on_delete=models.CASCADE, related_name="restore")
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="restores")
     backup = models.ForeignKey(Backup, on_delete=models.PROTECT, related_name="restores")
     target = models.CharField(max_length=14, choices=Target.choices)
     # Any moment, for `pitr`; None for the moment of the backup itself.
@@ -275,7 +278,6 @@ class Cleanup(models.Model):
     operation = models.OneToOneField(Operation, on_delete=models.CASCADE, related_name="cleanup")
     policy = models.ForeignKey(Policy, on_delete=models.CASCADE, related_name="cleanups")
     backups = models.JSONField(default=list)  # numbers
-    wal_before = models.CharField(max_length=24, default="", blank=True)  # the first segment that is still needed
 
     def __str__(self) -> str:
         return f"clean-up of {self.policy} in operation {self.operation_id}"
@@ -309,6 +311,8 @@ class WalStream(models.Model):
 
     policy = models.OneToOneField(Policy, on_delete=models.CASCADE, related_name="wal")
     slot = models.CharField(max_length=63)
+    # Of the cluster whose WAL this is: that of another one is never mixed in.
+    system_identifier = models.CharField(max_length=20, default="", blank=True)
     # The receiver that holds it, until when, and the fence every write of that receiver names.
     receiver = models.CharField(max_length=200, default="", blank=True)
     lease_until = models.DateTimeField(null=True)

@@ -1,13 +1,11 @@
 """What people send to the pages of deployments."""
-
-import re
 from collections.abc import Callable
 from typing import Any
 
 from django import forms
-from django.contrib.postgres.search import SearchQuery
 from django.db.models import Q
 
+from controlplane.operations.search import words_query
 from controlplane.operations.states import State
 from deployments.models import Release
 from environments.models import Environment
@@ -76,9 +74,3 @@ class DeploymentFilter(forms.Form):
         for name, value in wanted.items():
             condition &= conditions[name](value)
         return condition
-
-
-def words_query(words: str) -> SearchQuery:
-    """All the words, each perhaps only begun."""
-    terms = [f"'{word}':*" for word in re.sub(r"['\\]", " ", words).split()]
-    return SearchQuery(" & ".join(terms), config="simple", search_type="raw")

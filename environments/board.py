@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from django.db.models import Exists, Q
 from django.db.models.functions import Now
@@ -18,6 +18,7 @@ from controlplane.operations.presentation import Status
 from controlplane.operations.states import EXECUTING, HOLDS_LOCKS, State
 from controlplane.web.tones import Tone
 from environments.access import visible_environments
+from environments.cards import Card, Contribution, LineCell, contributions
 from environments.models import Environment, EnvironmentLock, Placement, Service
 from environments.samples import Health, health_of
 
@@ -26,19 +27,6 @@ AT_MOST = 6
 # A worker takes what is queued within a second or two, and a clock beats every second: later than this is news.
 SILENT_WORKER = timedelta(seconds=20)
 SILENT_CLOCK = timedelta(seconds=15)
-
-
-@dataclass(frozen=True)
-class Card:
-    """One thing of the now-strip. percent, since, usual (seconds): of what runs."""
-
-    tone: Tone
-    title: str
-    text: str
-    url: str
-    percent: int | None = None
-    since: datetime | None = None
-    usual: float | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +56,7 @@ class Board:
     cards: list[Card]
     columns: list[Column]
     rows: list[tuple[Service, list[Cell]]]
+    lines: list[tuple[Contribution, list[LineCell | None]]]
     lately: list[Operation]
 
 
@@ -89,8 +78,13 @@ def board(actor: Actor) -> Board:
             else:
                 column.queued += 1
     lately = visible_operations(actor).defer(*HEAVY).order_by("-pk")[:LATELY]
+    added = contributions(actor, environments)
     return Board(
-        _cards(actor, active, list(columns.values())), list(columns.values()), _rows(actor, columns), list(lately)
+        _cards(actor, active, list(columns.values()), added),
+        list(columns.values()),
+        _rows(actor, columns),
+        [(one, [one.cells.get(slug) for slug in columns]) for one in added if one.cells],
+        list(lately),
     )
 
 
@@ -118,11 +112,14 @@ def _rows(actor: Actor, columns: dict[str, Column]) -> list[tuple[Service, list[
 # --- The now-strip: what needs a person first ---------------------------------------------------------
 
 
-def _cards(actor: Actor, active: list[Status], columns: list[Column]) -> list[Card]:
+def _cards(
+    actor: Actor, active: list[Status], columns: list[Column], added: list[Contribution]
+) -> list[Card]:
     return [
         *_doubts(active),
         *_approvals(actor),
         *_silence(actor),
+        *[card for one in added for card in one.cards],
         *_running(active),
         *_others_approvals(actor),
         *[_locked(column, lock) for column in columns for lock in column.locks],

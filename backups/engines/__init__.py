@@ -1,1 +1,5 @@
 """How each kind of backup is made."""
+
+from backups.engines.base import Engine
+
+ENGINES: dict[str, Engine] = {}

@@ -86,6 +86,12 @@ class Table:
             self.wrong(name, f"“{value}” {words}.")
         return value
 
+    def rest(self) -> dict[str, Any]:
+        """Every key nobody asked for yet, whose content somebody else checks."""
+        others = {name: value for name, value in self.values.items() if name not in self._asked}
+        self._asked |= others.keys()
+        return others
+
     def raw(self, name: str) -> dict[str, Any]:
         """A table whose content somebody else checks; empty if it is not there."""
         return dict(self._get(name, {}, dict, "a table"))
@@ -100,7 +106,11 @@ class Table:
 
     def tables(self, name: str, *, slugs: bool = True) -> Iterator[tuple[str, "Table"]]:
         """The tables below a key, by their names."""
-        below = Table(self.key(name), self.raw(name), self.problems, self.document)
+        yield from self.below(name).each(slugs=slugs)
+
+    def each(self, *, slugs: bool = True) -> Iterator[tuple[str, "Table"]]:
+        """The tables of this one, by their names."""
+        below = self
         for key in below.values:
             if slugs and (not SLUG.fullmatch(key) or len(key) > 60):
                 below.wrong(key, "is no name for this: use up to 60 small letters, digits and single hyphens.")

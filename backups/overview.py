@@ -1,0 +1,219 @@
+"""The truth about backups at a glance: per environment and policy, in a fixed number of queries."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from backups.access import visible_policies
+from backups.charts import WindowBar, window_bar
+from backups.freshness import latest_good, latest_proven
+from backups.models import Backup, BackupAlert, BackupRun, Kind, Policy, Restore, RestorePoint
+from backups.window import Window, recoverable
+from controlplane.accounts.access import Actor
+from controlplane.clock.database import database_time
+from controlplane.operations.models import Operation
+from controlplane.operations.states import ACTIVE
+from controlplane.web.tones import Tone
+from environments.models import Environment
+
+SPARK = 30
+# Of a promise: from here on it is in danger.
+DANGER = 0.75
+DATABASES = (Kind.DATABASE, Kind.PITR)
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A measured value beside what was promised, both in seconds. now None: there is nothing yet."""
+
+    now: float | None
+    promised: float
+
+    @property
+    def tone(self) -> Tone:
+        """Orange before it is red."""
+        if self.now is None or self.now > self.promised:
+            return Tone.BAD
+        return Tone.WAIT if self.now > DANGER * self.promised else Tone.OK
+
+    @property
+    def percent(self) -> int:
+        """How much of the promise is used up, 0–100."""
+        return 100 if self.now is None else min(100, round(100 * self.now / max(1.0, self.promised)))
+
+
+@dataclass
+class PolicyView:
+    """One policy with all that the overview says of it."""
+
+    policy: Policy
+    now: datetime
+    latest: list[Backup] = field(default_factory=list)
+    proven: Backup | None = None
+    alerts: list[BackupAlert] = field(default_factory=list)
+    active: list[Operation] = field(default_factory=list)
+    windows: Sequence[Window] = ()
+
+    @property
+    def newest(self) -> Backup | None:
+        """The newest that is good as far as anybody knows."""
+        return self.latest[0] if self.latest else None
+
+    @property
+    def restorable_to(self) -> datetime | None:
+        """The latest moment one could go back to."""
+        if self.policy.kind == Kind.PITR and self.windows:
+            return max(window.until for window in self.windows)
+        return self.newest.as_of if self.newest else None
+
+    @property
+    def rpo(self) -> Promise:
+        """What would be lost now."""
+        moment = self.restorable_to
+        lost = max(0.0, (self.now - moment).total_seconds()) if moment else None
+        return Promise(lost, self.policy.rpo_seconds)
+
+    @property
+    def rto(self) -> Promise:
+        """How long a restore takes, by the last test."""
+        return Promise(self.proven.restore_seconds if self.proven else None, self.policy.rto_seconds)
+
+    @property
+    def tone(self) -> Tone:
+        """Of the whole policy: what a person would want to know first."""
+        if self.policy.paused:
+            return Tone.IDLE
+        if self.active:
+            return Tone.BUSY if not self.is_in_trouble else self._trouble
+        return self._trouble if self.is_in_trouble else Tone.OK
+
+    @property
+    def is_in_trouble(self) -> bool:
+        """An alert is open, its promise is in danger, or nothing was proven yet."""
+        return bool(self.alerts) or self.rpo.tone != Tone.OK or self.proven is None
+
+    @property
+    def _trouble(self) -> Tone:
+        if self.alerts or self.rpo.tone == Tone.BAD and self.newest:
+            return Tone.BAD
+        return Tone.WAIT
+
+    @property
+    def word(self) -> str:
+        """The same in words."""
+        if self.policy.paused:
+            return "paused"
+        if self.alerts:
+            return str(self.alerts[0].get_kind_display())
+        if self.active:
+            return "under way"
+        if self.newest is None:
+            return "no backup yet"
+        if self.proven is None:
+            return "not proven yet"
+        return "protected" if self.rpo.tone == Tone.OK else "late"
+
+    @property
+    def bar(self) -> WindowBar | None:
+        """The recoverable window, as a drawing."""
+        return window_bar(self.windows, self.now)
+
+    @property
+    def sizes(self) -> list[float | None]:
+        """Of its last backups, the oldest first, for a sparkline."""
+        return [float(backup.size) for backup in reversed(self.latest)]
+
+
+@dataclass
+class Site:
+    """One environment and how well it is protected."""
+
+    environment: Environment
+    policies: list[PolicyView] = field(default_factory=list)
+
+    @property
+    def database(self) -> PolicyView | None:
+        """The one of its databases that can go back to the latest moment."""
+        known = [one for one in self.policies if one.policy.kind in DATABASES and one.restorable_to]
+        return max(known, key=lambda one: one.restorable_to or one.now - timedelta(days=36500), default=None)
+
+    @property
+    def proven(self) -> Backup | None:
+        """The latest proof of any of its databases."""
+        known = [one.proven for one in self.policies if one.policy.kind in DATABASES and one.proven]
+        return max(known, key=lambda one: one.tested_at or one.as_of, default=None)
+
+    @property
+    def rto(self) -> Promise | None:
+        """How long its database takes to restore, by the last test."""
+        if self.database is None:
+            return None
+        seconds = self.proven.restore_seconds if self.proven else None
+        return Promise(seconds, self.database.policy.rto_seconds)
+
+    @property
+    def alerts(self) -> list[BackupAlert]:
+        """All that are open here."""
+        return [alert for one in self.policies for alert in one.alerts]
+
+    @property
+    def tone(self) -> Tone:
+        """The worst of its policies; what moves is no trouble."""
+        tones = [one.tone for one in self.policies]
+        order = (Tone.BAD, Tone.WAIT, Tone.BUSY, Tone.OK)
+        return next((tone for tone in order if tone in tones), Tone.IDLE)
+
+
+def overview(actor: Actor, environment: Environment | None = None) -> list[Site]:
+    """Every environment with a policy that the person sees, or one of them."""
+    policies = visible_policies(actor).order_by("environment__position", "environment__slug", "kind", "slug")
+    if environment is not None:
+        policies = policies.filter(environment=environment)
+    sites: dict[int, Site] = {}
+    for view in views_of(list(policies)):
+        place = view.policy.environment
+        sites.setdefault(place.pk, Site(place)).policies.append(view)
+    return list(sites.values())
+
+
+def views_of(policies: list[Policy]) -> list[PolicyView]:
+    """What the pages say of these policies, in the same order."""
+    now = database_time()
+    latest, proven = latest_good(policies, SPARK), latest_proven(policies)
+    alerts, active = _alerts(policies), _active(policies)
+    return [
+        PolicyView(
+            policy, now, latest.get(policy.pk, []), proven.get(policy.pk), alerts[policy.pk], active[policy.pk],
+            recoverable(policy) if policy.kind == Kind.PITR else (),
+        )
+        for policy in policies
+    ]  # fmt: skip
+
+
+def _alerts(policies: list[Policy]) -> dict[int, list[BackupAlert]]:
+    found: dict[int, list[BackupAlert]] = defaultdict(list)
+    by_number = {policy.pk: policy for policy in policies}
+    for alert in BackupAlert.objects.filter(policy__in=policies, resolved_at=None).order_by("raised_at"):
+        alert.policy = by_number[alert.policy_id]
+        found[alert.policy_id].append(alert)
+    return found
+
+
+def _active(policies: list[Policy]) -> dict[int, list[Operation]]:
+    """Backups, restores and tests that wait or run."""
+    found: dict[int, list[Operation]] = defaultdict(list)
+    runs = BackupRun.objects.filter(policy__in=policies, operation__state__in=ACTIVE)
+    for run in runs.select_related("operation").defer("operation__plan", "operation__search"):
+        found[run.policy_id].append(run.operation)
+    restores = Restore.objects.filter(backup__policy__in=policies, operation__state__in=ACTIVE)
+    rows = restores.select_related("operation").defer("operation__plan", "operation__search")
+    for policy_id, restore in ((one.backup.policy_id, one) for one in rows.select_related("backup")):
+        found[policy_id or 0].append(restore.operation)
+    return found
+
+
+def points_of(environment: Environment, count: int) -> list[RestorePoint]:
+    """Its last restore points."""
+    rows = RestorePoint.objects.filter(environment=environment).select_related("operation").prefetch_related("backups")
+    return list(rows.order_by("-pk")[:count])

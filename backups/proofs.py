@@ -1,0 +1,134 @@
+"""Restore tests: a backup is verified by nothing else (the guide: "Backup restoration test", weekly)."""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from backups.engines.configuration import read_configuration
+from backups.engines.restoring import compare, run_checks
+from backups.models import Kind
+from backups.programs import Server, program
+from backups.restoring_files import restore_files, restore_image
+from backups.sources import Source, moment_of, restore_into_scratch, scratch_for, source_of
+from backups.scratch import Scratch
+from backups.steps import no_doubt
+from controlplane.operations.errors import StepError
+from controlplane.operations.registry import Seen, StepContext, StepFunction
+
+
+@dataclass(frozen=True)
+class Proven:
+    """What a restore test found: in words, and how long the restore itself took, in seconds."""
+
+    words: str
+    seconds: float
+
+
+def _observe(context: StepContext, *, backup: int, moment: str) -> Seen:
+    return Seen.DONE if "words" in context.checkpoint else Seen.NOT_DONE
+
+
+def _prove(context: StepContext, *, backup: int, moment: str) -> None:
+    """Restore it as one would in need, then compare with what its snapshot held and ask the user's own questions."""
+    with no_doubt(f"testing backup {backup}"):
+        source = source_of(backup)
+        try:
+            with scratch_for(context.operation_id, context.fence) as scratch:
+                found = PROOFS[Kind(source.backup.kind)](context, source, scratch, moment)
+        except StepError as error:
+            if error.permanent:
+                context.save_checkpoint(unrestorable=True)
+            raise
+        context.save_checkpoint(words=found.words, seconds=round(found.seconds, 3))
+        context.log(f"proven: {found.words}; restored in {found.seconds:.1f} s")
+
+
+def _database(context: StepContext, source: Source, scratch: Scratch, moment: str) -> Proven:
+    began = time.monotonic()
+    server = restore_into_scratch(source, scratch, context, moment=None)
+    seconds = time.monotonic() - began
+    manifest = source.manifest
+    if differences := compare(manifest, server, context):
+        raise StepError(f"It restores, but not to what was backed up: {'; '.join(differences[:5])}.", permanent=True)
+    _ask(context, source, server)
+    tables = manifest["facts"]["tables"]
+    rows = sum(table["rows"] for table in tables)
+    return Proven(f"{len(tables)} tables with {rows:,} rows are as they were{_asked(source)}", seconds)
+
+
+def _cluster(context: StepContext, source: Source, scratch: Scratch, moment: str) -> Proven:
+    """A base has no list of rows to compare with: the server must start, and every row must be readable."""
+    began = time.monotonic()
+    server = restore_into_scratch(source, scratch, context, moment=moment_of(moment))
+    seconds = time.monotonic() - began
+    context.log("reading every row")
+    _read_all(context, server)
+    _ask(context, source, server)
+    return Proven(f"the cluster starts, and every row of {server.database} can be read{_asked(source)}", seconds)
+
+
+def _read_all(context: StepContext, server: Server) -> None:
+    command = [program("pg_dump"), "--no-password", "--file=/dev/null"]
+    process = subprocess.Popen(command, env=server.environment(), stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
+    try:
+        while process.poll() is None:
+            context.wait(0.2)
+        assert process.stderr is not None
+        said = process.stderr.read().decode(errors="replace").strip()
+    finally:
+        process.kill()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
+    if process.returncode != 0:
+        raise StepError(f"Not every row can be read: {said[-500:]}", permanent=True)
+
+
+def _ask(context: StepContext, source: Source, server: Server) -> None:
+    if wrong := run_checks(server, source.policy.checks):
+        raise StepError(f"A check of your own fails: {'; '.join(wrong)}.", permanent=True)
+
+
+def _asked(source: Source) -> str:
+    count = len(source.policy.checks)
+    return f", and {count} check{'s' if count > 1 else ''} of your own agree{'s' if count == 1 else ''}" if count else ""
+
+
+def _uploads(context: StepContext, source: Source, scratch: Scratch, moment: str) -> Proven:
+    began = time.monotonic()
+    folder = scratch.folder("files")
+    restore_files(source.manifest, source.store, source.sealer, folder, context)
+    seconds = time.monotonic() - began
+    shutil.rmtree(folder, ignore_errors=True)
+    facts = source.manifest["facts"]
+    return Proven(f"{facts['files']:,} files, {facts['bytes']:,} bytes, each with its checksum", seconds)
+
+
+def _configuration(context: StepContext, source: Source, scratch: Scratch, moment: str) -> Proven:
+    began = time.monotonic()
+    found = read_configuration(source.manifest, source.store, source.sealer)
+    return Proven(f"{len(found['variables'])} variables can be read", time.monotonic() - began)
+
+
+def _images(context: StepContext, source: Source, scratch: Scratch, moment: str) -> Proven:
+    began = time.monotonic()
+    folder = scratch.folder("images")
+    for image in source.manifest["facts"]["images"]:
+        restore_image(source.manifest, source.store, source.sealer, image["reference"], folder, context)
+    count = len(source.manifest["facts"]["images"])
+    return Proven(f"{count} images, each layer with its digest", time.monotonic() - began)
+
+
+Proof = Callable[[StepContext, Source, Scratch, str], Proven]
+PROOFS: dict[Kind, Proof] = {
+    Kind.DATABASE: _database,
+    Kind.PITR: _cluster,
+    Kind.UPLOADS: _uploads,
+    Kind.CONFIGURATION: _configuration,
+    Kind.IMAGES: _images,
+}
+
+STEPS = {"backups.prove": StepFunction(act=_prove, observe=_observe)}

@@ -1,0 +1,292 @@
+"""What the steps of a restore do. A database in use is replaced only by one that is known to be good."""
+
+import socket
+from datetime import timedelta
+from pathlib import Path
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from psycopg import sql
+from psycopg.errors import Error as DatabaseError
+
+from backups.engines.restoring import compare, dump_to, restore
+from backups.models import Kind, ScratchDatabase
+from backups.programs import Server
+from backups.restoring_files import restore_configuration, restore_files, restore_image
+from backups.scratch import Scratch, remove_leftovers
+from backups.sources import Source, load, moment_of, restore_into_scratch, scratch_for, source_of
+from backups.steps import no_doubt
+from controlplane.audit.record import SYSTEM, record
+from controlplane.clock.database import database_time
+from controlplane.operations.errors import StepError
+from controlplane.operations.models import Operation
+from controlplane.operations.registry import Seen, StepContext, StepFunction
+from controlplane.operations.states import EXECUTING
+
+SCRATCH_LIVES = timedelta(hours=4)
+
+
+# --- into a scratch database that a person looks into -------------------------------------------------
+
+
+def _observe_scratch(context: StepContext, *, backup: int, moment: str, schema: str, table: str) -> Seen:
+    return Seen.DONE if ScratchDatabase.objects.filter(operation=context.operation_id).exists() else Seen.NOT_DONE
+
+
+def _restore_scratch(context: StepContext, *, backup: int, moment: str, schema: str, table: str) -> None:
+    """It stays for some hours, then it is removed."""
+    with no_doubt(f"restoring backup {backup}"):
+        source = source_of(backup)
+        scratch = Scratch(context.operation_id, context.fence)
+        scratch.open()
+        try:
+            server = restore_into_scratch(source, scratch, context, moment=moment_of(moment), schema=schema, table=table)
+            if source.backup.kind == Kind.DATABASE and not (schema or table):
+                _same(context, source, server)
+            context.check()
+            ScratchDatabase.objects.create(
+                operation_id=context.operation_id, host=socket.gethostname(), folder=str(scratch.home),
+                port=server.port, database=server.database, expires_at=database_time() + SCRATCH_LIVES,
+            )  # fmt: skip
+        except BaseException:
+            scratch.remove()
+            raise
+        context.log(f"look into it on this machine: psql -h {server.host} -U {server.user} {server.database}")
+
+
+def _same(context: StepContext, source: Source, server: Server) -> None:
+    if differences := compare(source.manifest, server, context):
+        raise StepError(f"What came back is not what was backed up: {'; '.join(differences[:5])}.", permanent=True)
+
+
+def _remove_scratch(context: StepContext) -> None:
+    """Of this operation, whichever turn made it."""
+    with no_doubt("removing the scratch database"):
+        remove_leftovers(lambda operation_id, fence: operation_id != context.operation_id)
+        ScratchDatabase.objects.filter(operation=context.operation_id, removed_at=None).update(removed_at=Now())
+
+
+def remove_scratch() -> int:
+    """Remove what nobody needs any more on this machine (the clock calls it); returns how many."""
+    host = socket.gethostname()
+    kept = set(
+        ScratchDatabase.objects.filter(host=host, removed_at=None, expires_at__gt=Now()).values_list("operation", flat=True)
+    )
+    # One that runs may be about to use its own; what earlier turns left is removed by the turn itself.
+    kept |= set(Operation.objects.filter(state__in=EXECUTING).values_list("pk", flat=True))
+    removed = remove_leftovers(lambda operation_id, fence: operation_id in kept)
+    late = Q(host=host, removed_at=None) & ~Q(operation__in=kept)
+    return removed + ScratchDatabase.objects.filter(late).update(removed_at=Now())
+
+
+# --- into a database of the server itself -------------------------------------------------------------
+
+
+def _server(source: Source) -> Server:
+    return Server.at(str(source.policy.settings["database"]))
+
+
+def _fresh_name(database: str, operation_id: int) -> str:
+    return f"{database}_restored_{operation_id}"
+
+
+def _replaced_name(database: str, operation_id: int) -> str:
+    return f"{database}_replaced_{operation_id}"
+
+
+def _mark(operation_id: int) -> str:
+    return f"restored by operation {operation_id} of the control plane"
+
+
+def _mark_of(server: Server, database: str) -> str | None:
+    """The comment on a database: "" for none, None where there is no such database."""
+    with server.named("postgres").connect(autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = %s", [database]
+        ).fetchone()
+    return str(row[0]) if row else None
+
+
+def _run(server: Server, *statements: sql.Composed, together: bool = False) -> None:
+    """Statements about whole databases, one by one or in one transaction. Raises StepError in the server's words."""
+    try:
+        with server.named("postgres").connect(autocommit=not together) as connection:
+            for statement in statements:
+                connection.execute(statement)
+    except DatabaseError as error:
+        raise StepError(f"The server of {server} refuses: {' '.join(str(error).split())}") from None
+
+
+def _drop(server: Server, database: str) -> None:
+    _run(server, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database)))
+
+
+def _observe_restore(context: StepContext, **arguments: object) -> Seen:
+    return Seen.DONE if context.checkpoint.get("restored") else Seen.NOT_DONE
+
+
+def _restore_database(
+    context: StepContext, *, backup: int, moment: str, schema: str, table: str, database: str, fresh: bool
+) -> None:
+    """Into a database of its own, marked with the operation: what an earlier turn left is dropped, nothing else."""
+    with no_doubt(f"restoring backup {backup}"):
+        source = source_of(backup)
+        server = _server(source)
+        name = _fresh_name(database, context.operation_id) if fresh else database
+        mark = _mark_of(server, name)
+        if mark == _mark(context.operation_id):
+            _drop(server, name)
+        elif mark is not None:
+            raise StepError(f"There is a database {name} already. Choose another name, or drop it.", permanent=True)
+        context.check()
+        _run(
+            server,
+            sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)),
+            sql.SQL("COMMENT ON DATABASE {} IS {}").format(
+                sql.Identifier(name), sql.Literal(_mark(context.operation_id))
+            ),
+        )
+        with scratch_for(context.operation_id, context.fence) as scratch:
+            _fill(context, source, scratch, server.named(name), moment=moment, schema=schema, table=table)
+        context.save_checkpoint(restored=name)
+
+
+def _fill(
+    context: StepContext, source: Source, scratch: Scratch, server: Server, *, moment: str, schema: str, table: str
+) -> None:
+    if source.backup.kind == Kind.DATABASE:
+        load(source, server, scratch, context, schema=schema, table=table, owners=True)
+        if not (schema or table):
+            _same(context, source, server)
+        return
+    # A cluster comes back as a whole: the database is taken out of it.
+    there = restore_into_scratch(source, scratch, context, moment=moment_of(moment))
+    path = scratch.folder("taken-out") / "database.dump"
+    dump_to(path, there, context)
+    restore(path, server, context, schema=schema, table=table, owners=True)
+
+
+def _drop_restored(context: StepContext, *, backup: int, database: str, fresh: bool) -> None:
+    with no_doubt(f"dropping what was restored of {database}"):
+        server = _server(source_of(backup))
+        name = _fresh_name(database, context.operation_id) if fresh else database
+        context.check()
+        if _mark_of(server, name) == _mark(context.operation_id):
+            _drop(server, name)
+
+
+def _observe_swap(context: StepContext, *, backup: int, database: str) -> Seen:
+    server = _server(source_of(backup))
+    return Seen.DONE if _mark_of(server, database) == _mark(context.operation_id) else Seen.NOT_DONE
+
+
+def _swap(context: StepContext, *, backup: int, database: str) -> None:
+    """Both renames in one transaction. Whoever is connected is disconnected, and kept out until it is done."""
+    server = _server(source_of(backup))
+    here, fresh = sql.Identifier(database), sql.Identifier(_fresh_name(database, context.operation_id))
+    old = sql.Identifier(_replaced_name(database, context.operation_id))
+    there = _mark_of(server, database) is not None
+    context.check()
+    if not there:
+        _run(server, sql.SQL("ALTER DATABASE {} RENAME TO {}").format(fresh, here))
+        return
+    _shut(server, database)
+    try:
+        _run(
+            server,
+            sql.SQL("ALTER DATABASE {} RENAME TO {}").format(here, old),
+            sql.SQL("ALTER DATABASE {} RENAME TO {}").format(fresh, here),
+            together=True,
+        )
+    except StepError:
+        _run(server, sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(here))
+        raise
+    context.log(f"{database} is now what was restored; the replaced one is {_replaced_name(database, context.operation_id)}")
+
+
+def _shut(server: Server, database: str) -> None:
+    _run(
+        server,
+        sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(database)),
+        sql.SQL("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = {}").format(
+            sql.Literal(database)
+        ),
+    )
+
+
+def _swap_back(context: StepContext, *, backup: int, database: str) -> None:
+    """The replaced one takes its place again; what was restored goes back to its own name, to be dropped."""
+    server = _server(source_of(backup))
+    replaced = _replaced_name(database, context.operation_id)
+    context.check()
+    if _mark_of(server, replaced) is not None:
+        if _mark_of(server, database) == _mark(context.operation_id):
+            _shut(server, database)
+            fresh = sql.Identifier(_fresh_name(database, context.operation_id))
+            _run(server, sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(database), fresh))
+        here, old = sql.Identifier(database), sql.Identifier(replaced)
+        _run(server, sql.SQL("ALTER DATABASE {} RENAME TO {}").format(old, here))
+    if _mark_of(server, database) is not None:
+        _run(server, sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(database)))
+
+
+def _drop_replaced(context: StepContext, *, backup: int, database: str) -> None:
+    """The safety backup has what it held."""
+    server = _server(source_of(backup))
+    context.check()
+    if _mark_of(server, database) == _mark(context.operation_id):
+        _drop(server, _replaced_name(database, context.operation_id))
+
+
+# --- files and configuration --------------------------------------------------------------------------
+
+
+def restored_folder(name: str) -> Path:
+    """Where files are restored to that shall not replace those in use."""
+    return Path(settings.DATA_DIR).resolve() / "restored" / name
+
+
+def _restore_files(context: StepContext, *, backup: int, folder: str) -> None:
+    with no_doubt(f"restoring backup {backup}"):
+        source = source_of(backup)
+        manifest = source.manifest
+        if source.backup.kind == Kind.IMAGES:
+            target = restored_folder(folder or f"images-{backup}")
+            target.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for image in manifest["facts"]["images"]:
+                restore_image(manifest, source.store, source.sealer, image["reference"], target, context)
+        else:
+            target = restored_folder(folder) if folder else Path(str(source.policy.settings["source"]["folder"]))
+            restore_files(manifest, source.store, source.sealer, target, context)
+        context.log(f"the files are in {target}")
+
+
+def _restore_configuration(context: StepContext, *, backup: int) -> None:
+    """In one transaction with its audit entry; the same again changes nothing."""
+    source = source_of(backup)
+    manifest = source.manifest
+    context.check()
+    environment = source.backup.environment
+    with transaction.atomic():
+        changes = restore_configuration(manifest, source.store, source.sealer, environment)
+        record(
+            SYSTEM("worker"), "environment.configured", f"environment {environment.slug}", scopes=[environment.slug],
+            reason=f"restored from backup {backup} in operation {context.operation_id}", data={"changes": changes},
+        )  # fmt: skip
+    for line in changes:
+        context.log(line)
+
+
+STEPS = {
+    "backups.restore_scratch": StepFunction(act=_restore_scratch, observe=_observe_scratch),
+    "backups.scratch_remove": StepFunction(act=_remove_scratch),
+    "backups.restore_database": StepFunction(act=_restore_database, observe=_observe_restore),
+    "backups.drop_restored": StepFunction(act=_drop_restored),
+    "backups.swap": StepFunction(act=_swap, observe=_observe_swap),
+    "backups.swap_back": StepFunction(act=_swap_back),
+    "backups.drop_replaced": StepFunction(act=_drop_replaced),
+    "backups.restore_files": StepFunction(act=_restore_files),
+    "backups.restore_configuration": StepFunction(act=_restore_configuration),
+}

@@ -1,0 +1,442 @@
+"""What people, programs and the clock may do with backups."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Any
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from backups.cleaning import Proposal
+from backups.jobs import chain_of, fingerprint, lock_of_restores
+from backups.models import Backup, BackupRun, Cleanup, Kind, Policy, PolicyClock, Restore, RestorePoint
+from backups.plans import LIVE, Aim, Subject, backup_plan, cleanup_plan, point_restore_plan, proof_plan, restore_plan
+from backups.window import nearest, recoverable
+from controlplane.accounts.access import Actor, Machine, require
+from controlplane.accounts.models import Role
+from controlplane.audit.record import SYSTEM, record
+from controlplane.live.ring import ring
+from controlplane.operations.errors import Conflict, Invalid
+from controlplane.operations.gates import Gate, Outcome
+from controlplane.operations.models import Operation
+from controlplane.operations.plans import Plan
+from controlplane.operations.states import ACTIVE
+from controlplane.operations.transitions import request, said
+from environments.models import Environment, Placement
+
+BACKUP, PROOF, RESTORE, CLEANUP = "backup", "restore test", "restore", "backup clean-up"
+CLOCK = Machine(SYSTEM("clock"))
+DATABASE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,48}")
+TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,62}(\.[A-Za-z_][A-Za-z0-9_$]{0,62})?")
+TARGETS: dict[str, tuple[str, ...]] = {
+    Kind.DATABASE: (Restore.Target.SCRATCH, Restore.Target.NEW, Restore.Target.EXISTING),
+    Kind.PITR: (Restore.Target.SCRATCH, Restore.Target.NEW, Restore.Target.EXISTING),
+    Kind.UPLOADS: (Restore.Target.FOLDER,),
+    Kind.IMAGES: (Restore.Target.FOLDER,),
+    Kind.CONFIGURATION: (Restore.Target.CONFIGURATION,),
+}
+
+
+def subject_of(policy: Policy) -> Subject:
+    """The policy as plans name it."""
+    return Subject(str(policy), policy.kind, policy.storage.slug, fingerprint(policy))
+
+
+# --- making them --------------------------------------------------------------------------------------
+
+
+def request_backup(
+    actor: Actor | Machine,
+    policy: Policy,
+    *,
+    reason: str,
+    cause: str = BackupRun.Cause.PERSON,
+    due_at: datetime | None = None,
+) -> Operation:
+    """Ask for a backup now; it needs no approval. Raises PermissionDenied, Http404 or Invalid."""
+    if isinstance(actor, Actor):
+        require(actor, Role.OPERATOR, [policy.environment.slug], f"back up {policy}")
+    return request(
+        actor,
+        kind=BACKUP,
+        title=f"Back up {policy}",
+        scopes=[policy.environment.slug],
+        locks=[policy.lock_name],
+        plan=backup_plan([subject_of(policy)]),
+        gates=[],
+        reason=reason,
+        approvals_required=0,
+        attach=lambda operation: BackupRun.objects.create(
+            operation=operation, policy=policy, cause=cause, due_at=due_at
+        ),
+    )
+
+
+def request_restore_point(actor: Actor, environment: Environment, *, name: str, reason: str) -> Operation:
+    """Back up every kind of the environment for one moment. Raises PermissionDenied, Http404 or Invalid."""
+    require(actor, Role.OPERATOR, [environment.slug], f"make a restore point of {environment.slug}")
+    policies = one_of_each_kind(environment)
+    if not policies:
+        raise Invalid(f"{environment.name} has no backup policy yet. Declare one in the configuration file first.")
+    name = said(name, "Give the restore point a name, so that others know what it is for.")[:200]
+
+    def attach(operation: Operation) -> None:
+        BackupRun.objects.bulk_create(
+            BackupRun(operation=operation, policy=policy, cause=BackupRun.Cause.POINT) for policy in policies
+        )
+        software = Placement.objects.filter(environment=environment).exclude(digest="")
+        RestorePoint.objects.create(
+            environment=environment, operation=operation, name=name, made_by_name=actor.who.name,
+            software=[{"service": one.service.slug, "version": one.version, "digest": one.digest}
+                      for one in software.select_related("service")],
+        )  # fmt: skip
+
+    return request(
+        actor,
+        kind=BACKUP,
+        title=f"Restore point {name} of {environment.slug}",
+        scopes=[environment.slug],
+        # Nothing may be deployed meanwhile: its parts belong to one moment.
+        locks=[environment.slug, *(policy.lock_name for policy in policies)],
+        plan=backup_plan([subject_of(policy) for policy in policies]),
+        gates=[],
+        reason=reason,
+        approvals_required=0,
+        attach=attach,
+    )
+
+
+def one_of_each_kind(environment: Environment) -> list[Policy]:
+    """The policies whose backups make a restore point: one for each thing, a database by a dump where there is one."""
+    policies = Policy.objects.filter(environment=environment, paused=False).select_related("environment", "storage")
+    chosen: dict[str, Policy] = {}
+    for policy in sorted(policies, key=lambda one: (one.kind == Kind.PITR, one.pk)):
+        what = "database" if policy.kind in (Kind.DATABASE, Kind.PITR) else policy.kind
+        chosen.setdefault(what, policy)
+    return list(chosen.values())
+
+
+# --- proving them -------------------------------------------------------------------------------------
+
+
+def request_proof(actor: Actor | Machine, backup: Backup, *, reason: str) -> Operation:
+    """Restore it for real into a scratch PostgreSQL and compare. Raises PermissionDenied, Http404, Conflict, Invalid."""
+    if isinstance(actor, Actor):
+        require(actor, Role.OPERATOR, [backup.environment.slug], f"test backup {backup.pk}")
+    whole = there(backup)
+    if whole.outcome is Outcome.FAILED:
+        raise Conflict(whole.reason)
+    name = f"{backup.environment.slug}/{backup.policy_slug}"
+    return request(
+        actor,
+        kind=PROOF,
+        title=f"Test the restore of backup {backup.pk} of {name}",
+        scopes=[backup.environment.slug],
+        locks=[f"{name}/restore-test"],
+        plan=proof_plan(name, backup.pk),
+        gates=[whole],
+        reason=reason,
+        approvals_required=0,
+        attach=lambda operation: Restore.objects.create(
+            operation=operation, backup=backup, target=Restore.Target.TEST
+        ),
+    )
+
+
+def there(backup: Backup) -> Gate:
+    """A backup can be restored as long as it, and all that it builds on, is in the storage."""
+    title = "The backup is there"
+    for one in chain_of(backup):
+        if one.state != Backup.State.AVAILABLE:
+            words = f"backup {one.pk} of {one.as_of:%Y-%m-%d %H:%M} is {one.get_state_display()}. Choose another one."
+            return Gate("there", title, Outcome.FAILED, words)
+    return Gate("there", title, Outcome.PASSED, f"{backup.key} in {backup.storage.slug}")
+
+
+# --- restoring them -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What somebody wants to have back, as they typed it. folder: a name below DATA_DIR/restored, or "" for in place."""
+
+    target: str
+    moment: datetime | None = None
+    database: str = ""
+    folder: str = ""
+    schema: str = ""
+    table: str = ""
+
+
+@dataclass(frozen=True)
+class RestoreDraft:
+    """What would happen, before anybody asked for it: the page and the request are made from the same draft."""
+
+    backup: Backup
+    wish: Wish
+    plan: Plan
+    gates: list[Gate]
+    approvals_required: int
+
+    @property
+    def title(self) -> str:
+        """What the operation will be called."""
+        return self.plan.summary[:1].upper() + self.plan.summary[1:]
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it changes something that is in use."""
+        return self.approvals_required > 0 or self.wish.target in LIVE or in_place(self.wish)
+
+
+def in_place(wish: Wish) -> bool:
+    """Files go back to where they came from."""
+    return wish.target == Restore.Target.FOLDER and not wish.folder
+
+
+def draft_restore(backup: Backup, wish: Wish) -> RestoreDraft:
+    """Check the wish and plan the way. Raises Invalid, saying what would be possible."""
+    _check(backup, wish)
+    if wish.moment is not None:
+        backup = _backup_for(backup, wish.moment)
+    live = wish.target in LIVE or in_place(wish)
+    aim = aim_of(backup, wish)
+    needed = backup.environment.approvals_required if live else 0
+    return RestoreDraft(backup, wish, restore_plan(aim), [there(backup)], needed)
+
+
+def aim_of(backup: Backup, wish: Wish) -> Aim:
+    """The wish as plans name it."""
+    if backup.policy is None:
+        raise Invalid(f"The policy {backup.policy_slug} is not there any more. Declare it again, then restore.")
+    return Aim(
+        backup=backup.pk, what=f"backup {backup.pk} of {backup.policy}", subject=subject_of(backup.policy),
+        target=wish.target, moment=wish.moment.isoformat() if wish.moment else "", database=wish.database,
+        folder=wish.folder, schema=wish.schema, table=wish.table,
+    )  # fmt: skip
+
+
+def _check(backup: Backup, wish: Wish) -> None:
+    possible = TARGETS[backup.kind]
+    if wish.target not in possible:
+        names = ", ".join(Restore.Target(one).label for one in possible)
+        raise Invalid(f"A backup of {backup.get_kind_display()} can be restored into: {names}.")
+    if wish.target in (Restore.Target.NEW, Restore.Target.EXISTING) and not DATABASE_NAME.fullmatch(wish.database):
+        raise Invalid("Give the name of a database: small letters, digits and _, at most 49 characters.")
+    if wish.table and not TABLE_NAME.fullmatch(wish.table):
+        raise Invalid(f"“{wish.table}” is no name of a table; write it as in users, or public.users.")
+    if wish.schema and not TABLE_NAME.fullmatch(wish.schema):
+        raise Invalid(f"“{wish.schema}” is no name of a schema.")
+    if (wish.schema or wish.table) and wish.target == Restore.Target.EXISTING:
+        raise Invalid("A part replaces no whole database. Restore it into a scratch or new one, and copy what you need.")
+    if wish.folder and ("\x00" in wish.folder or PurePosixPath(wish.folder).is_absolute()
+                        or ".." in PurePosixPath(wish.folder).parts):  # fmt: skip
+        raise Invalid("Give the folder a plain name; it is made below the folder “restored” of the data folder.")
+    if wish.moment is not None and backup.kind != Kind.PITR:
+        raise Invalid("Only a policy with WAL goes back to any moment; this backup holds one: leave the moment empty.")
+
+
+def _backup_for(backup: Backup, moment: datetime) -> Backup:
+    """The base from which one gets to the moment. Refused at once, with the nearest possible times, where none does."""
+    if backup.policy is None:
+        raise Invalid(f"The policy {backup.policy_slug} is not there any more. Declare it again, then restore.")
+    windows = recoverable(backup.policy)
+    for window in reversed(windows):
+        if window.since <= moment <= window.until:
+            return Backup.objects.select_related("environment", "policy", "storage").get(pk=window.backup)
+    before, after = nearest(windows, moment)
+    times = " and ".join(f"{one:%Y-%m-%d %H:%M:%S} UTC" for one in (before, after) if one)
+    where = f"The nearest moments that are: {times}." if times else "No moment is, before the first base backup."
+    raise Invalid(f"{moment:%Y-%m-%d %H:%M:%S} UTC is not recoverable. {where}")
+
+
+def request_restore(actor: Actor, backup: Backup, wish: Wish, *, reason: str, plan_digest: str = "") -> Operation:
+    """Ask for a restore. plan_digest: the plan the person read, "" for none shown (the API).
+
+    Raises PermissionDenied or Http404 (who), Invalid (what), Conflict (the plan moved since it was read).
+    """
+    environment = backup.environment
+    require(actor, Role.OPERATOR, [environment.slug], f"restore backup {backup.pk}")
+    made = draft_restore(backup, wish)
+    if plan_digest and plan_digest != made.plan.digest:
+        raise Conflict("The plan is not the one you read any more. Read it again, then ask.")
+    backup = made.backup
+    locks = [lock_of_restores(backup, wish.database or wish.target)]
+    if made.is_live and backup.policy is not None:
+        locks = [environment.slug, backup.policy.lock_name]
+    return request(
+        actor,
+        kind=RESTORE,
+        title=made.title,
+        scopes=[environment.slug],
+        locks=locks,
+        plan=made.plan,
+        gates=made.gates,
+        reason=reason,
+        approvals_required=made.approvals_required,
+        attach=lambda operation: _attach_restore(operation, backup, wish),
+    )
+
+
+def _attach_restore(operation: Operation, backup: Backup, wish: Wish) -> None:
+    Restore.objects.create(
+        operation=operation, backup=backup, target=wish.target, moment=wish.moment, database=wish.database,
+        folder=wish.folder, schema=wish.schema, table=wish.table,
+    )  # fmt: skip
+    if wish.target == Restore.Target.EXISTING:
+        BackupRun.objects.create(operation=operation, policy=backup.policy, cause=BackupRun.Cause.SAFETY)
+
+
+def request_point_restore(
+    actor: Actor, point: RestorePoint, *, database: str, reason: str, plan_digest: str = ""
+) -> Operation:
+    """Restore all parts of a restore point: the database over `database`, files in place, the configuration.
+
+    plan_digest: the plan the person read, "" for none shown. Raises PermissionDenied, Http404, Invalid, Conflict.
+    """
+    environment = point.environment
+    require(actor, Role.OPERATOR, [environment.slug], f"restore {point.name}")
+    parts = wishes_of(point, database)
+    plan = plan_of_point(point, database)
+    if plan_digest and plan_digest != plan.digest:
+        raise Conflict("The plan is not the one you read any more. Read it again, then ask.")
+
+    def attach(operation: Operation) -> None:
+        for backup, wish in parts:
+            _attach_restore(operation, backup, wish)
+
+    return request(
+        actor,
+        kind=RESTORE,
+        title=f"Restore point {point.name} of {environment.slug}",
+        scopes=[environment.slug],
+        locks=[environment.slug, *(backup.policy.lock_name for backup, _ in parts if backup.policy)],
+        plan=plan,
+        gates=[there(backup) for backup, _ in parts],
+        reason=reason,
+        approvals_required=environment.approvals_required,
+        attach=attach,
+    )
+
+
+def plan_of_point(point: RestorePoint, database: str) -> Plan:
+    """How all parts of a restore point come back. Raises Invalid."""
+    parts = wishes_of(point, database)
+    if not parts:
+        raise Invalid(f"{point.name} has no part that can be restored in place.")
+    for backup, wish in parts:
+        _check(backup, wish)
+    return point_restore_plan([aim_of(backup, wish) for backup, wish in parts])
+
+
+def wishes_of(point: RestorePoint, database: str) -> list[tuple[Backup, Wish]]:
+    """Its parts in the order in which they come back. Images need no restore: their digest is deployed."""
+    wishes = {
+        Kind.DATABASE: Wish(Restore.Target.EXISTING, database=database),
+        Kind.PITR: Wish(Restore.Target.EXISTING, database=database),
+        Kind.UPLOADS: Wish(Restore.Target.FOLDER),
+        Kind.CONFIGURATION: Wish(Restore.Target.CONFIGURATION),
+    }
+    backups = point.backups.select_related("environment", "policy", "storage").order_by("kind")
+    order: Sequence[str] = list(wishes)
+    known = [backup for backup in backups if backup.kind in wishes]
+    return [(backup, wishes[Kind(backup.kind)]) for backup in sorted(known, key=lambda one: order.index(one.kind))]
+
+
+# --- keeping and letting go ---------------------------------------------------------------------------
+
+
+def request_cleanup(actor: Actor | Machine, policy: Policy, proposal: Proposal, *, reason: str) -> Operation:
+    """Ask for the deletion of what retention lets go. Raises PermissionDenied, Http404 or Invalid."""
+    if isinstance(actor, Actor):
+        require(actor, Role.OPERATOR, [policy.environment.slug], f"clean up {policy}")
+    numbers = [one.pk for one in proposal.go]
+    return request(
+        actor,
+        kind=CLEANUP,
+        title=f"Clean up {policy}",
+        scopes=[policy.environment.slug],
+        locks=[policy.lock_name],
+        plan=cleanup_plan(str(policy), proposal.go),
+        gates=[],
+        reason=reason,
+        approvals_required=0,
+        attach=lambda operation: Cleanup.objects.create(
+            operation=operation, policy=policy, backups=numbers
+        ),
+    )
+
+
+def hold(actor: Actor, backup: Backup, reason: str) -> None:
+    """Keep it whatever retention says, until somebody lets go. Raises Invalid or Conflict."""
+    require(actor, Role.OPERATOR, [backup.environment.slug], f"hold backup {backup.pk}")
+    reason = said(reason, "Say why it must be kept: whoever wants to let go of it will read it.")
+    with transaction.atomic():
+        rows = Backup.objects.filter(pk=backup.pk, hold_reason="").exclude(state=Backup.State.DELETED)
+        if not rows.update(hold_reason=reason, held_by_name=actor.who.name, held_at=Now()):
+            raise Conflict("It is held already, or is not there any more.")
+        _soon(backup)
+        record(actor.who, "backup.held", f"backup {backup.pk}", scopes=[backup.environment.slug], reason=reason)
+
+
+def let_go(actor: Actor, backup: Backup, reason: str) -> None:
+    """End the hold; from now on only retention keeps it. Raises Invalid or Conflict."""
+    require(actor, Role.OPERATOR, [backup.environment.slug], f"let go of backup {backup.pk}")
+    reason = said(reason, "Say why it need not be kept any more.")
+    with transaction.atomic():
+        kept = Backup.objects.select_for_update().get(pk=backup.pk)
+        if not kept.hold_reason:
+            raise Conflict("Nobody holds it.")
+        Backup.objects.filter(pk=backup.pk).update(hold_reason="", held_by_name="", held_at=None)
+        _soon(backup)
+        record(
+            actor.who, "backup.let_go", f"backup {backup.pk}", scopes=[backup.environment.slug], reason=reason,
+            data={"hold": kept.hold_reason, "held by": kept.held_by_name},
+        )  # fmt: skip
+
+
+def _soon(backup: Backup) -> None:
+    PolicyClock.objects.filter(policy=backup.policy_id).update(cleanup_due_at=Now())
+    transaction.on_commit(lambda: ring("news", "backups"))
+
+
+def pause(actor: Actor, policy: Policy, reason: str, *, paused: bool) -> None:
+    """Stop or go on making backups by schedule. Raises Invalid or Conflict."""
+    word = "pause" if paused else "resume"
+    require(actor, Role.OPERATOR, [policy.environment.slug], f"{word} {policy}")
+    reason = said(reason, f"Say why you {word} it: it is kept for good.")
+    with transaction.atomic():
+        if not Policy.objects.filter(pk=policy.pk, paused=not paused).update(paused=paused):
+            raise Conflict(f"Somebody was first: it is {'paused' if paused else 'not paused'} already.")
+        PolicyClock.objects.filter(policy=policy).update(due_at=None, proof_due_at=None)
+        transaction.on_commit(lambda: ring("news", "backups"))
+        record(actor.who, f"backup.{word}d", f"policy {policy}", scopes=[policy.environment.slug], reason=reason)
+
+
+def change_policy(actor: Actor, policy: Policy, values: Mapping[str, Any], reason: str) -> None:
+    """Another schedule, other rules. values: fields of the model, checked by the form. Raises Invalid."""
+    require(actor, Role.ADMIN, [policy.environment.slug], f"change {policy}")
+    reason = said(reason, "Say why: it is kept for good.")
+    with transaction.atomic():
+        kept = Policy.objects.select_for_update().get(pk=policy.pk)
+        changes = {name: [getattr(kept, name), value] for name, value in values.items()}
+        if not changes:
+            raise Invalid("Nothing is different.")
+        Policy.objects.filter(pk=policy.pk).update(**values)
+        # Due times of the old schedule are forgotten; the clock works out the new ones.
+        PolicyClock.objects.filter(policy=policy).update(due_at=None, proof_due_at=None, cleanup_due_at=Now())
+        transaction.on_commit(lambda: ring("news", "backups"))
+        record(
+            actor.who, "backup.policy_changed", f"policy {policy}", scopes=[policy.environment.slug], reason=reason,
+            data={"changes": changes},
+        )  # fmt: skip
+
+
+def running(policy: Policy) -> Operation | None:
+    """Its backup that waits or runs now."""
+    runs = BackupRun.objects.filter(policy=policy, operation__state__in=ACTIVE).select_related("operation")
+    first = runs.order_by("pk").first()
+    return first.operation if first else None

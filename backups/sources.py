@@ -1,0 +1,102 @@
+"""A backup as it is restored: its chain of manifests, its storage, and the key that opens it."""
+
+from collections.abc import Mapping
+from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.utils.dateparse import parse_datetime
+
+from backups.engines.base import Hand
+from backups.engines.restoring import fetch, restore
+from backups.jobs import chain_of, sealer_of
+from backups.manifest import read_manifest
+from backups.models import Backup, Kind, Policy
+from backups.programs import Server
+from backups.recovery import restore_to
+from backups.scratch import Scratch
+from backups.sealing import Sealer
+from backups.storage import open_store
+from backups.storage.base import Store
+from controlplane.operations.errors import StepError
+
+# The database a dump is loaded into on a scratch server.
+RESTORED = "restored"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What it takes to restore one backup."""
+
+    backup: Backup
+    policy: Policy
+    store: Store
+    sealer: Sealer
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """As it stands beside the object: the catalog is not asked what the object is."""
+        return read_manifest(self.store, self.backup.key)
+
+    def chain(self) -> list[dict[str, Any]]:
+        """The manifests it takes, the whole one first."""
+        return [read_manifest(self.store, one.key) for one in chain_of(self.backup)]
+
+
+def source_of(number: int) -> Source:
+    """The backup of that number. Raises StepError when it cannot be restored any more."""
+    related = "environment", "storage", "policy__environment", "policy__storage", "parent"
+    backup = Backup.objects.select_related(*related).filter(pk=number).first()
+    if backup is None or backup.policy is None:
+        raise StepError(f"Backup {number}, or the policy it belongs to, is not there any more.", permanent=True)
+    if backup.state == Backup.State.DELETED:
+        raise StepError(f"Backup {number} was deleted meanwhile. Choose another one.", permanent=True)
+    return Source(backup, backup.policy, open_store(backup.storage), sealer_of(backup.policy))
+
+
+def moment_of(text: str) -> datetime | None:
+    """A moment as steps carry it; "" for that of the backup itself."""
+    return parse_datetime(text) if text else None
+
+
+@contextmanager
+def scratch_for(operation_id: int, fence: int) -> Iterator[Scratch]:
+    """A scratch server of this turn, removed at the end whatever happens, but for a lost lease: then by the next."""
+    scratch = Scratch(operation_id, fence)
+    scratch.open()
+    try:
+        yield scratch
+    finally:
+        scratch.remove()
+
+
+def restore_into_scratch(
+    source: Source, scratch: Scratch, hand: Hand, *, moment: datetime | None, schema: str = "", table: str = ""
+) -> Server:
+    """Bring the database back on a scratch server that is open; returns how it is reached."""
+    if source.backup.kind == Kind.DATABASE:
+        scratch.initialise()
+        scratch.start(hand.wait)
+        server = scratch.server(RESTORED)
+        create(server)
+        load(source, server, scratch, hand, schema=schema, table=table)
+        return server
+    restore_to(scratch, source.policy, source.chain(), moment, source.store, source.sealer, hand)
+    return scratch.server(Server.at(str(source.policy.settings["database"])).database)
+
+
+def create(server: Server) -> None:
+    """Make an empty database on a scratch server."""
+    with server.named("postgres").connect(autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{server.database}" TEMPLATE template0')
+
+
+def load(source: Source, server: Server, scratch: Scratch, hand: Hand, *, schema: str = "", table: str = "") -> None:
+    """Fetch a dump and load it into an empty database. What was fetched is removed."""
+    path = fetch(source.manifest, source.store, source.sealer, scratch.folder("fetched"), hand)
+    try:
+        restore(path, server, hand, schema=schema, table=table)
+    finally:
+        path.unlink(missing_ok=True)
