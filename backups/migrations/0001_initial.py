@@ -172,6 +172,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('slot', models.CharField(max_length=63)),
+                ('system_identifier', models.CharField(blank=True, default='', max_length=20)),
                 ('receiver', models.CharField(blank=True, default='', max_length=200)),
                 ('lease_until', models.DateTimeField(null=True)),
                 ('fence', models.BigIntegerField(default=0)),
