@@ -54,6 +54,7 @@ SETTINGS = {
     "shared_buffers": "64MB",
     "log_destination": "stderr",
     "logging_collector": "off",
+    "lc_messages": "C",  # words that are looked for
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
@@ -136,14 +137,19 @@ class Scratch:
                 raise StepError(f"The scratch server did not answer within {START_SECONDS:g} s. {self.last_words()}")
             wait(POLL_SECONDS)
 
-    def accepts(self, database: str = "template1") -> bool:
+    def accepts(self) -> bool:
         """Whether it lets anybody in now."""
+        return not self.refusal()
+
+    def refusal(self) -> str:
+        """Why it lets nobody in now; "" when it does."""
         try:
-            psycopg.connect(host=str(self.socket), port=PORT, user=self.superuser, dbname=database,
-                            connect_timeout=5).close()  # fmt: skip
-        except psycopg.OperationalError:
-            return False
-        return True
+            psycopg.connect(
+                host=str(self.socket), port=PORT, user=self.superuser, dbname="template1", connect_timeout=5
+            ).close()
+        except psycopg.OperationalError as error:
+            return " ".join(str(error).split())
+        return ""
 
     def ended(self) -> bool:
         """Whether the server that was launched is gone."""

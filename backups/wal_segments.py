@@ -32,6 +32,11 @@ def lsn(at: int) -> str:
     return f"{at >> 32:X}/{at & 0xFFFFFFFF:X}"
 
 
+def last_segment(end: str, size: int) -> int:
+    """The number of the segment that holds the last byte before a position."""
+    return max(0, position(end) - 1) // size
+
+
 @dataclass(frozen=True)
 class Segment:
     """A file of the log: the timeline, and the number that is its position divided by the size of a segment."""

@@ -47,12 +47,17 @@ STUCK_SECONDS = 30.0
 # More than this waits for the storage: the server keeps the rest, the disk is not filled.
 MOST_WAITING = 64
 
+# Committed by that time is what stands before `written`: with synchronous_commit off it may not be flushed yet. A
+# transaction takes its time of commit a moment before it writes it, hence the tenth of a second.
 POLL = """
-    SELECT clock_timestamp(),
+    SELECT clock_timestamp() - interval '100 ms',
+           CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_insert_lsn() END::text,
            CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_flush_lsn() END::text,
            slot.slot_name, slot.restart_lsn::text, slot.wal_status
       FROM (VALUES (1)) AS one LEFT JOIN pg_replication_slots AS slot ON slot_name = %s
 """
+PAGE_BYTES = 8192
+LONGEST_PAGE_HEADER = 40
 
 
 class Hold:
@@ -176,7 +181,7 @@ class Stream:
         try:
             row = connection.execute(POLL, [slot]).fetchone()
             assert row is not None
-            _, _, there, restart, status = row
+            *_, there, restart, status = row
             if there and (restart is None or status == "lost"):
                 connection.execute("SELECT pg_drop_replication_slot(%s)", [slot])
                 restart = None
@@ -213,7 +218,7 @@ class Stream:
         try:
             row = connection.execute(POLL, [self.row.slot]).fetchone()
             assert row is not None
-            clock, at, there, restart, status = row
+            clock, written, at, there, restart, status = row
             if restart is None or status == "lost":
                 raise StepError(f"The replication slot {self.row.slot} was {'lost' if there else 'dropped'}.")
             if self.archived > position(restart):
@@ -222,7 +227,7 @@ class Stream:
         except psycopg.Error as error:
             raise StepError(f"{self.source} is lost: {' '.join(str(error).split())}") from None
         end = position(at)
-        self.marks.append((clock, end))
+        self.marks.append((clock, end_of(position(written))))
         if max(self.reached, self.archived) >= end:
             self._moved = now
         elif now - self._moved > STUCK_SECONDS:
@@ -282,6 +287,12 @@ class Stream:
         self.after_gap = False
         self.archived = end
         self.row.refresh_from_db(fields=["archived_lsn", "timeline"])
+
+
+def end_of(written: int) -> int:
+    """Where the last byte before a position for writing is: that may lie behind the header of a page not begun yet."""
+    within = written % PAGE_BYTES
+    return written - within if within <= LONGEST_PAGE_HEADER else written
 
 
 class Removed(StepError):

@@ -1,8 +1,8 @@
 """From when to when a database can be restored, moment by moment.
 
-A base backup reaches every moment from its own end on, for as long as the log goes on without a gap from the
-segment it begins in. A timeline that branches off (a standby was promoted) continues the one before it, where no
-segment is missing between the two.
+A base backup reaches every moment from its own end on, for as long as the log goes on without a gap. It holds the
+log of its own time itself, so the segment in which that ends is the first it needs. A timeline that branches off (a
+standby was promoted) continues the one before it, where no segment is missing between the two.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,14 +12,14 @@ from datetime import datetime
 from django.db.models.fields.json import KeyTransform
 
 from backups.models import Backup, Policy, WalRange
-from backups.wal_segments import position
+from backups.wal_segments import last_segment
 
 DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Base:
-    """A base backup that is there with all it is built on. at: its end. first: the segment its recovery begins in."""
+    """A base backup that is there with all it is built on. at: its end. first: the segment it ends in."""
 
     backup: int
     at: datetime
@@ -56,16 +56,16 @@ def windows(bases: Iterable[Base], ranges: Sequence[Range]) -> list[Window]:
 
 def reach(base: Base, ranges: Sequence[Range]) -> datetime | None:
     """The last moment that the log leads to from a base; None when it does not have its beginning."""
-    begun = [one for one in ranges if one.timeline == base.timeline and one.first <= base.first <= one.last]
-    if not begun:
-        return None
-    current = begun[0]
-    until = current.until
+    return max((one.until for one in continued(base, ranges)), default=None)
+
+
+def continued(base: Base, ranges: Sequence[Range]) -> list[Range]:
+    """The range in which a base ends, and those of later timelines that go on from it."""
+    path = [one for one in ranges if one.timeline == base.timeline and one.first <= base.first <= one.last][:1]
     for one in sorted(ranges, key=lambda one: (one.timeline, one.first)):
-        if one.timeline > current.timeline and base.first <= one.first <= current.last + 1:
-            current = one
-            until = max(until, one.until)
-    return until
+        if path and one.timeline > path[-1].timeline and base.first <= one.first <= path[-1].last + 1:
+            path.append(one)
+    return path
 
 
 def gaps(ranges: Iterable[Range]) -> list[tuple[datetime, datetime]]:
@@ -118,14 +118,14 @@ def ranges_of(policy: Policy) -> list[Range]:
 def bases_of(policy: Policy) -> list[Base]:
     """The base backups of a policy that are whole: there, not known to fail, and so is all they are built on."""
     rows = Backup.objects.filter(policy=policy, state=Backup.State.AVAILABLE, timeline__isnull=False)
-    rows = rows.exclude(wal_start="").exclude(verdict=Backup.Verdict.FAILED)
+    rows = rows.exclude(wal_end="").exclude(verdict=Backup.Verdict.FAILED)
     size = KeyTransform("segment_bytes", KeyTransform("facts", "manifest"))
-    known = {row[0]: row for row in rows.values_list("pk", "parent_id", "as_of", "timeline", "wal_start", size)}
+    known = {row[0]: row for row in rows.values_list("pk", "parent_id", "as_of", "timeline", "wal_end", size)}
     parents = {number: row[1] for number, row in known.items()}
     found = []
-    for pk, _, at, timeline, start, segment_bytes in known.values():
+    for pk, _, at, timeline, end, segment_bytes in known.values():
         if _is_whole(pk, parents):
-            number = position(start) // int(segment_bytes or DEFAULT_SEGMENT_BYTES)
+            number = last_segment(end, int(segment_bytes or DEFAULT_SEGMENT_BYTES))
             found.append(Base(pk, at, int(timeline or 0), number))
     return found
 

@@ -57,7 +57,7 @@ def base(policy: Policy, there: WalRange) -> Backup:
         environment=policy.environment, policy=policy, policy_slug=policy.slug, kind=policy.kind,
         storage=policy.storage, key=f"{policy.prefix}base/", as_of=there.since, started_at=there.since,
         finished_at=there.since, seconds=1, size=1, source_bytes=1, timeline=there.timeline,
-        wal_start=lsn(there.first * 16 * 1024 * 1024), manifest={},
+        wal_end=lsn(there.first * 16 * 1024 * 1024 + 40), manifest={},
     )  # fmt: skip
 
 

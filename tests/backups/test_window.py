@@ -42,7 +42,7 @@ def test_a_moment_is_in_a_window_if_and_only_if_no_segment_up_to_it_is_missing(
     bases = [Base(index, at(first + length), 1, first) for index, (first, length) in enumerate(made)]
     found = windows(bases, ranges_of(archived))
     hour = half_hours / 2
-    # Brute force: recovery reads each segment from the base's first one up to the moment.
+    # Brute force: recovery reads each segment from the one the base ends in up to the moment.
     needed = {
         base.backup: set(range(base.first, int(hour) + 1 if hour % 1 else int(hour)))
         for base in bases
@@ -106,7 +106,7 @@ def backup(policy: Policy, hour: int, parent: Backup | None = None, **values: ob
         environment=policy.environment, policy=policy, policy_slug=policy.slug, kind=policy.kind, parent=parent,
         level="incremental" if parent else "full", storage=policy.storage, key=f"{policy.prefix}{hour}/",
         as_of=at(hour), started_at=at(hour), finished_at=at(hour), seconds=1, size=1, source_bytes=1, timeline=1,
-        wal_start=lsn(hour * MB16 + 40), manifest={"facts": {"segment_bytes": MB16}}, **values,
+        wal_end=lsn(hour * MB16 + 40), manifest={"facts": {"segment_bytes": MB16}}, **values,
     )  # fmt: skip
 
 
