@@ -110,6 +110,16 @@ def get(url: str, timeout: float = TIMEOUT_SECONDS) -> Answer:
         connection.close()
 
 
+def connection_to(url: str, timeout: float) -> http.client.HTTPConnection:
+    """A connection for a longer exchange than `get`, not made yet: it goes only to an address that was checked.
+
+    timeout: seconds for each single wait. Raises NoAnswer, now or when it connects; OSError and HTTPException later.
+    """
+    if wrong := problem_with(url):
+        raise NoAnswer(f"the address {wrong}")
+    return _connection(urlsplit(url), timeout)
+
+
 def _connection(parts: SplitResult, timeout: float) -> "_Guarded | _GuardedHTTPS":
     host = parts.hostname or ""
     if parts.scheme == "https":
