@@ -17,6 +17,11 @@ from controlplane.operations.errors import StepError
 from environments.secrets import resolve
 
 CONNECT_SECONDS = 5
+# A connection whose other end is gone without a word is given up after a minute, not after two hours.
+KEEPALIVE = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
+VARIABLES = {"options": "PGOPTIONS", "channel_binding": "PGCHANNELBINDING", "gssencmode": "PGGSSENCMODE",
+             "target_session_attrs": "PGTARGETSESSIONATTRS", "connect_timeout": "PGCONNECT_TIMEOUT"}  # fmt: skip
+HOPELESS = ("does not exist", "authentication failed", "no pg_hba.conf entry", "no password supplied")
 
 
 def program(name: str) -> str:
@@ -81,22 +86,35 @@ class Server:
 
     def environment(self) -> dict[str, str]:
         """What a program of PostgreSQL needs to connect, as environment variables beside PATH."""
-        known = {f"PG{name.upper()}": value for name, value in self.parameters.items() if name.startswith("ssl")}
+        known = {
+            VARIABLES.get(name, f"PG{name.upper()}"): value
+            for name, value in self.parameters.items()
+            if name in VARIABLES or name.startswith("ssl")
+        }
         return {
             "PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "PGCONNECT_TIMEOUT": str(CONNECT_SECONDS),
             "PGHOST": self.host, "PGPORT": str(self.port), "PGUSER": self.user, "PGPASSWORD": self.password,
             "PGDATABASE": self.database, "PGAPPNAME": "controlplane", **known,
         }  # fmt: skip
 
+    def arguments(self) -> list[str]:
+        """What a program needs besides the environment, for which there are no variables; nothing secret."""
+        return ["--no-password", f"--dbname={' '.join(f'{name}={value}' for name, value in KEEPALIVE.items())}"]
+
     def connect(self, **options: Any) -> "psycopg.Connection[tuple[Any, ...]]":
         """A connection. Raises StepError, in words without the password."""
+        defaults = {"connect_timeout": CONNECT_SECONDS, "application_name": "controlplane", **KEEPALIVE}
         try:
             return psycopg.connect(
                 host=self.host, port=self.port, user=self.user, password=self.password, dbname=self.database,
-                connect_timeout=CONNECT_SECONDS, application_name="controlplane", **{**self.parameters, **options},
+                **{**defaults, **self.parameters, **options},
             )  # fmt: skip
         except psycopg.OperationalError as error:
-            raise StepError(f"The database {self} cannot be reached: {' '.join(str(error).split())}") from None
+            said = " ".join(str(error).split())
+            hopeless = any(words in said for words in HOPELESS)
+            raise StepError(f"The database {self} cannot be reached: {said}", permanent=hopeless) from None
+        except psycopg.ProgrammingError as error:
+            raise StepError(f"The connection URL of {self} is wrong: {error}", permanent=True) from None
 
     def __str__(self) -> str:
         return f"{self.database} on {self.host}:{self.port}"
