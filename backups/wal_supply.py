@@ -14,7 +14,7 @@ import zstandard
 from backups.scratch import Scratch
 from backups.sealing import Sealer
 from backups.storage.base import Store
-from backups.wal_segments import FOLDER, SEGMENT, Segment, StoredFile, folder_of, stored_file
+from backups.wal_segments import SEGMENT, Segment, StoredFile, folder_of, key_of, stored_file
 from controlplane.operations.errors import StepError
 
 AHEAD = 3
@@ -85,7 +85,7 @@ class Supply:
 
     def last(self, timeline: int) -> int:
         """The number of the last segment there is of a timeline, or of its beginning; -1 for none."""
-        names = [name for name in self._of(f"{timeline:08X}") if SEGMENT.fullmatch(name)]
+        names = self._of(f"{timeline:08X}")
         return Segment.named(max(names), self.segment_bytes).number if names else -1
 
     def _answer(self, name: str) -> None:
@@ -108,14 +108,20 @@ class Supply:
     def _find(self, name: str) -> StoredFile | None:
         if self._empty:
             return None
-        return self._of(name[:8] if SEGMENT.fullmatch(name) else "").get(name)
+        return self._of(name[:8]).get(name) if SEGMENT.fullmatch(name) else self._history(name)
+
+    def _history(self, name: str) -> StoredFile | None:
+        for suffix in ("", ".age"):
+            key = key_of(self._prefix, name, suffix)
+            if self._store.head(key) is not None:
+                return StoredFile(key, name, None)
+        return None
 
     def _of(self, timeline: str) -> dict[str, StoredFile]:
-        """The best of what there is of each file of a timeline; of history files for ""."""
+        """The best of what there is of each segment of a timeline."""
         if timeline not in self._listed:
             best: dict[str, StoredFile] = {}
-            folder = folder_of(self._prefix, timeline + "0" * 16) if timeline else f"{self._prefix}{FOLDER}0"
-            for entry in self._store.list(folder):
+            for entry in self._store.list(folder_of(self._prefix, timeline + "0" * 16)):
                 file = stored_file(entry.key, self._prefix)
                 if file is not None and _is_better(file, best.get(file.name)):
                     best[file.name] = file

@@ -25,7 +25,7 @@ import psycopg
 import zstandard
 
 from backups.engines.base import Hand, Job, Taken
-from backups.engines.tar_watch import TarWatch
+from backups.engines.manifest_watch import MANIFEST, ManifestWatch
 from backups.programs import Server, program, tool_version
 from backups.source_cluster import Cluster, cluster_at, problem_with
 from backups.wal_segments import position
@@ -33,7 +33,6 @@ from controlplane.operations.errors import StepError
 from environments.secrets import problem_with as problem_with_reference
 
 MAIN = "base.tar.zst"
-MANIFEST = "backup_manifest"
 FIRST_WITH_INCREMENTAL = 17
 LEVEL = 3
 READ_BYTES = 1024 * 1024
@@ -184,7 +183,7 @@ class BaseBackup:
         self.bytes_read = 0
         self.manifest = b""
         self._errors = folder / "errors"
-        self._watch = TarWatch([], MANIFEST)
+        self._watch = ManifestWatch()
         self._tail = b""
         self._packer = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
         self._command = [

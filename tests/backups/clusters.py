@@ -40,7 +40,7 @@ class Source:
     def ask(self, question: str, *values: object) -> Any:
         """The first value of the first row; None where there is none."""
         with psycopg.connect(self.url, autocommit=True) as connection:
-            cursor = connection.execute(question, values)  # type: ignore[arg-type]
+            cursor = connection.execute(question, values)
             row = cursor.fetchone() if cursor.description else None
             return row[0] if row else None
 
