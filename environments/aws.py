@@ -1,4 +1,4 @@
-"""AWS: clients that neither wait for ever nor repeat a change by themselves, and their errors in words.
+"""AWS, and what speaks S3: clients that neither wait for ever nor repeat a change by themselves, errors in words.
 
 Credentials come from boto3's own chain (environment, profile, role of the machine) or from two secret references.
 """
@@ -23,6 +23,7 @@ from environments.secrets import resolve
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
+    from mypy_boto3_s3 import S3Client
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 20.0
@@ -56,6 +57,45 @@ class Account:
 
 def ecs(account: Account, attempts: int) -> "ECSClient":
     """A client for ECS. attempts: READ_ATTEMPTS or CHANGE_ATTEMPTS. Raises StepError."""
+    client: ECSClient = _client(_Wanted("ecs", account, attempts))
+    return client
+
+
+def s3(account: Account, attempts: int, *, path_style: bool = False, checksums: bool = True) -> "S3Client":
+    """A client for S3, or for what speaks its language. Raises StepError.
+
+    attempts: of each request; to write an object or a part twice comes to the same as once. path_style: the bucket's
+    name is in the path, not in the host's name. checksums: send CRC32, which AWS verifies and many others do not
+    know; without it the signature covers the content.
+    """
+    client: S3Client = _client(_Wanted("s3", account, attempts, path_style, checksums))
+    return client
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What a client is made from. path_style, checksums: only S3 looks at them."""
+
+    service: str
+    account: Account
+    attempts: int
+    path_style: bool = False
+    checksums: bool = True
+
+    def config(self) -> Config:
+        return Config(
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=self.account.answer_seconds,
+            retries={"total_max_attempts": self.attempts, "mode": "standard"},
+            user_agent_extra="controlplane",
+            s3={"addressing_style": "path" if self.path_style else "auto"},
+            request_checksum_calculation="when_supported" if self.checksums else "when_required",
+            response_checksum_validation="when_supported" if self.checksums else "when_required",
+        )
+
+
+def _client(wanted: _Wanted) -> Any:
+    account = wanted.account
     if account.endpoint_url and (wrong := problem_with(account.endpoint_url)):
         raise StepError(f"The endpoint_url {account.endpoint_url} {wrong}.", permanent=True)
     keys = account.keys()
@@ -63,33 +103,29 @@ def ecs(account: Account, attempts: int) -> "ECSClient":
         raise StepError("access_key and secret_key belong together: give both or neither.", permanent=True)
     # boto3's own chain is asked anew each time, so that credentials which somebody renewed are taken up.
     make = _made_once if keys else _made_once.__wrapped__
-    with in_words("making a client for ECS", f"region {account.region}"):
-        return make(account, keys, attempts)
+    with in_words(f"making a client for {wanted.service.upper()}", f"region {account.region}"):
+        return make(wanted, keys)
 
 
 @lru_cache(maxsize=32)
-def _made_once(account: Account, keys: tuple[str, ...], attempts: int) -> "ECSClient":
+def _made_once(wanted: _Wanted, keys: tuple[str, ...]) -> Any:
     access, secret = keys or (None, None)
     core = botocore.session.Session()
     core.register_component("data_loader", _loader)
     session = boto3.Session(
-        botocore_session=core, region_name=account.region, aws_access_key_id=access, aws_secret_access_key=secret
+        botocore_session=core, region_name=wanted.account.region, aws_access_key_id=access, aws_secret_access_key=secret
     )
-    return session.client("ecs", endpoint_url=account.endpoint_url or None, config=_config(account, attempts))
-
-
-def _config(account: Account, attempts: int) -> Config:
-    return Config(
-        connect_timeout=CONNECT_SECONDS,
-        read_timeout=account.answer_seconds,
-        retries={"total_max_attempts": attempts, "mode": "standard"},
-        user_agent_extra="controlplane",
-    )
+    # The stubs want the service's name written out.
+    make: Any = session.client
+    return make(wanted.service, endpoint_url=wanted.account.endpoint_url or None, config=wanted.config())
 
 
 @contextmanager
 def in_words(action: str, resource: str) -> Iterator[None]:
-    """Turn boto3's errors into StepError. action: as IAM names it ("ecs:UpdateService"); resource: as people do."""
+    """Turn boto3's errors into StepError. action: as IAM names it ("ecs:UpdateService"); resource: as people do.
+
+    What an action of S3 is refused by need not be AWS, so the words do not say so.
+    """
     try:
         yield
     except boto.ClientError as error:
@@ -97,7 +133,11 @@ def in_words(action: str, resource: str) -> Iterator[None]:
     except boto.BotoCoreError as error:
         raise _failure(error, action, resource) from error
     except ResponseParserError as error:
-        raise StepError(f"The answer to {action} on {resource} is not from AWS: {error}") from error
+        raise StepError(f"The answer to {action} on {resource} is not from {_whom(action)}: {error}") from error
+
+
+def _whom(action: str) -> str:
+    return "S3" if action.startswith("s3:") else "AWS"
 
 
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
@@ -107,12 +147,25 @@ NOT_ACCEPTED = {
     "InvalidAccessKeyId", "OptInRequired",
 }  # fmt: skip
 SKEWED = {"RequestExpired", "RequestTimeTooSkewed"}
-DENIED = {"AccessDeniedException", "AccessDenied", "UnauthorizedOperation"}
+# What arrived is not what was sent, or not all of it: the network's fault, so it passes.
+GARBLED = {
+    "BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "IncompleteBody", "RequestTimeout",
+    "InvalidPart",
+}  # fmt: skip
+DENIED = {"AccessDeniedException", "AccessDenied", "AllAccessDisabled", "UnauthorizedOperation"}
+ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
 THROTTLED = {
     "ThrottlingException", "Throttling", "ThrottledException", "TooManyRequestsException", "RequestLimitExceeded",
-    "RequestThrottled", "RequestThrottledException", "SlowDown",
+    "RequestThrottled", "RequestThrottledException", "SlowDown", "SlowDownRead", "SlowDownWrite",
 }  # fmt: skip
-PASSING = {"ServerException", "InternalFailure", "InternalError", "ServiceUnavailable", "UpdateInProgressException"}
+PASSING = {
+    "ServerException",
+    "InternalFailure",
+    "InternalError",
+    "ServiceUnavailable",
+    "UpdateInProgressException",
+    "OperationAborted",
+}
 MISSING = {"ClusterNotFoundException", "ServiceNotFoundException", "ServiceNotActiveException"}
 NO_CREDENTIALS = (
     boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError, boto.ProfileNotFound,
@@ -130,37 +183,47 @@ def _refusal(error: boto.ClientError, action: str, resource: str) -> StepError:
     code = str(answer.get("Error", {}).get("Code", ""))
     said = str(answer.get("Error", {}).get("Message", "") or code).rstrip(".")
     status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    whom = _whom(action)
     if code in THROTTLED:
-        return StepError(f"AWS slows us down ({code}) at {action} on {resource}")
+        return StepError(f"{whom} slows us down ({code}) at {action} on {resource}")
     if code in PASSING or status >= 500:
-        return StepError(f"AWS has trouble of its own ({status} {code}) at {action} on {resource}")
+        return StepError(f"{whom} has trouble of its own ({status} {code}) at {action} on {resource}")
+    if code in GARBLED:
+        return StepError(f"What {whom} got for {action} on {resource} is not what was sent ({code}): {said}.")
     if code in EXPIRED:
-        return _for_good("The AWS credentials have expired. Somebody who manages them has to renew them.")
+        return _for_good(f"The {whom} credentials have expired. Somebody who manages them has to renew them.")
     if code in SKEWED:
-        return _for_good(f"AWS refuses the time of our signature: {said}. Set this machine's clock, then try again.")
+        return _for_good(f"{whom} refuses the time of our signature: {said}. Set this machine's clock, then try again.")
     if code in NOT_ACCEPTED:
-        return _for_good(f"AWS does not know these credentials ({code}). Check access_key and secret_key.")
+        return _for_good(f"{whom} does not know these credentials ({code}). Check access_key and secret_key.")
     if code in DENIED:
         found = ACTION_DENIED.search(said)
         what, where = (found[1], found[2] or resource) if found else (action, resource)
         remedy = f"Somebody who manages IAM has to add {what} to the policy of this control plane."
-        return _for_good(f"AWS does not allow {what} on {where}. {remedy} AWS says: {said}.")
+        return _for_good(f"{whom} does not allow {what} on {where}. {remedy} {whom} says: {said}.")
     if code in MISSING:
         remedy = "Check region, cluster and service in the environment's driver settings."
         return _for_good(f"There is no active {resource} ({code}). {remedy}")
-    return _for_good(f"AWS refuses {action} on {resource} ({code}): {said}.")
+    if code == "NoSuchBucket":
+        remedy = "Make it, or check bucket, region and endpoint_url in the storage's settings."
+        return _for_good(f"There is no such bucket for {action} on {resource}. {remedy}")
+    if code in ELSEWHERE:
+        remedy = "Check region and endpoint_url in the storage's settings."
+        return _for_good(f"The bucket is in another region ({code}) for {action} on {resource}: {said}. {remedy}")
+    return _for_good(f"{whom} refuses {action} on {resource} ({code}): {said}.")
 
 
 def _failure(error: boto.BotoCoreError, action: str, resource: str) -> StepError:
     """Why there is no answer."""
+    whom = _whom(action)
     if isinstance(error, NO_CREDENTIALS):
-        remedy = "Give its process a role or AWS_* variables, or name access_key and secret_key in the driver settings."
+        remedy = "Give its process a role or AWS_* variables, or name access_key and secret_key in the settings."
         passing = isinstance(error, boto.CredentialRetrievalError)
-        return StepError(f"This worker has no AWS credentials ({error}). {remedy}", permanent=not passing)
+        return StepError(f"This worker has no {whom} credentials ({error}). {remedy}", permanent=not passing)
     if isinstance(error, STALE_SIGN_IN):
-        return _for_good(f"The AWS sign-in of this worker has expired ({error}). Somebody has to sign it in again.")
+        return _for_good(f"The {whom} sign-in of this worker has expired ({error}). Somebody has to sign it in again.")
     if isinstance(error, UNREACHABLE):
-        return StepError(f"AWS cannot be reached for {action} on {resource}: {error}")
+        return StepError(f"{whom} cannot be reached for {action} on {resource}: {error}")
     if isinstance(error, UNANSWERED):
         return StepError(f"No answer to {action} on {resource}, so it is not known whether it was taken: {error}")
     return _for_good(f"{action} on {resource} is not possible: {error}")

@@ -3,8 +3,9 @@
 from backups.models import Storage
 from backups.storage.base import Store, StoreKind
 from backups.storage.folder import FolderKind
+from backups.storage.s3 import S3Kind
 
-STORES: dict[str, StoreKind] = {"folder": FolderKind()}
+STORES: dict[str, StoreKind] = {"folder": FolderKind(), "s3": S3Kind()}
 
 
 def open_store(storage: Storage) -> Store:
