@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from backups.engines.contents import PIECE
-from backups.engines.tar_watch import TarWatch
+from backups.engines.image_tar import ImageTar
 from controlplane.operations.errors import StepError
 from environments.addresses import NoAnswer, connection_to, problem_with
 
@@ -55,7 +55,7 @@ class Docker:
         identities: digests of which the tar has to name one, since a tag may have moved since `look`. A docker host
         that fails midway writes its error into the tar and ends it properly, so the tar itself is watched.
         """
-        watch = TarWatch(f"what the docker host {self._host} gives for {name}")
+        watch = ImageTar(f"what the docker host {self._host} gives for {name}")
         with self._get(f"/images/{quote(name, safe='/:@')}/get") as answer:
             self._fine(answer)
             while chunk := answer.read(PIECE):
