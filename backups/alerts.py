@@ -15,7 +15,6 @@ from backups.wal import wal_problems
 from controlplane.audit.record import SYSTEM, record
 from controlplane.clock.database import database_time
 from controlplane.live.ring import ring
-from controlplane.operations.models import Operation
 from controlplane.operations.states import ACTIVE, FINISHED, State
 
 Wrong = Mapping[str, tuple[str, int | None]]
@@ -54,7 +53,7 @@ def resolve(policy: Policy, kinds: list[str]) -> int:
 
 
 def watch() -> int:
-    """Compare every policy with its promises (the clock calls it every few seconds); returns how many alerts changed."""
+    """Compare every policy with its promises (the clock calls it often); returns how many alerts changed."""
     now = database_time()
     policies = list(Policy.objects.select_related("environment", "clock"))
     seen = _Seen(policies)

@@ -1,7 +1,6 @@
 """Letting backups go by the rules of their policy: what would go and why, and the steps that do it."""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -10,16 +9,16 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from backups.engines import images, uploads
+from backups.engines.contents import unreferenced
 from backups.jobs import load_policy, store_of
 from backups.manifest import NAME
 from backups.models import Backup, Kind, Policy, Restore
 from backups.retention import Item, Reasons, Rules, decide
 from backups.steps import discard, no_doubt
 from backups.storage.base import Store
+from backups.wal_retention import trim_wal
 from controlplane.audit.record import SYSTEM, record
 from controlplane.clock.database import database_time
-from controlplane.operations.errors import StepError
 from controlplane.operations.models import Operation
 from controlplane.operations.registry import StepContext, StepFunction
 from controlplane.operations.states import ACTIVE
@@ -178,12 +177,10 @@ def operation_in(folder: str) -> int | None:
 
 
 def _unneeded(policy: Policy, store: Store) -> list[str]:
-    """Objects that backups of this kind share, and no one that is left names."""
-    shared: Mapping[str, object] = {Kind.UPLOADS: uploads, Kind.IMAGES: images}
-    engine = shared.get(policy.kind)
-    if engine is None:
-        return []
-    raise NotImplementedError
+    """Objects that backups of this kind share, and no one that is left needs."""
+    if policy.kind in (Kind.UPLOADS, Kind.IMAGES):
+        return list(unreferenced(store, policy.prefix, (one.manifest for one in _there(policy).only("manifest"))))
+    return trim_wal(policy, store) if policy.kind == Kind.PITR else []
 
 
 STEPS = {

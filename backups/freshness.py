@@ -28,7 +28,8 @@ def latest_good(policies: Iterable[Policy], count: int) -> dict[int, list[Backup
 
 def latest_proven(policies: Iterable[Policy]) -> dict[int, Backup]:
     """By policy, the newest that a restore test has proven."""
-    return {policy: rows[0] for policy, rows in _latest(policies, 1, "verdict = 'proven' AND state = 'available'").items()}
+    found = _latest(policies, 1, "verdict = 'proven' AND state = 'available'")
+    return {policy: rows[0] for policy, rows in found.items()}
 
 
 def _latest(policies: Iterable[Policy], count: int, condition: str) -> dict[int, list[Backup]]:

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from backups.engines.base import Job
 from backups.models import Backup, Kind, Policy
-from backups.sealing import Sealer
+from backups.sealing import Sealer, recipient_of
 from backups.storage import open_store
 from backups.storage.base import Store
 from controlplane.operations.errors import StepError
@@ -37,8 +37,9 @@ def fingerprint(policy: Policy) -> str:
 
 
 def sealer_of(policy: Policy) -> Sealer:
-    """For whom its backups are encrypted."""
-    return Sealer(recipient=policy.recipient, identity=policy.identity)
+    """For whom its backups are encrypted: the recipient, or whom the key belongs to. Raises StepError."""
+    recipient = policy.recipient or (recipient_of(policy.identity) if policy.identity else "")
+    return Sealer(recipient=recipient, identity=policy.identity)
 
 
 def store_of(policy: Policy) -> Store:

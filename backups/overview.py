@@ -95,7 +95,7 @@ class PolicyView:
 
     @property
     def _trouble(self) -> Tone:
-        if self.alerts or self.rpo.tone == Tone.BAD and self.newest:
+        if self.alerts or (self.rpo.tone == Tone.BAD and self.newest):
             return Tone.BAD
         return Tone.WAIT
 

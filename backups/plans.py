@@ -77,7 +77,9 @@ def proof_plan(name: str, backup: int, *, moment: str = "") -> Plan:
 
 def cleanup_plan(name: str, backups: Iterable[Backup]) -> Plan:
     """Delete what retention lets go, then what no backup needs any more."""
-    listed = [{"id": one.pk, "as_of": f"{one.as_of:%Y-%m-%d %H:%M} UTC", "key": one.key} for one in backups]
+    listed: list[dict[str, Any]] = [
+        {"id": one.pk, "as_of": f"{one.as_of:%Y-%m-%d %H:%M} UTC", "key": one.key} for one in backups
+    ]
     steps = [
         StepSpec(
             f"batch-{number}", f"delete {len(batch)} backup{'s' if len(batch) > 1 else ''}", "backups.delete",
@@ -89,7 +91,7 @@ def cleanup_plan(name: str, backups: Iterable[Backup]) -> Plan:
         "sweep", "remove what no backup needs any more", "backups.sweep",
         {"policy": name}, "", HOUR, Retry(3, 5.0), safe_point=True,
     )  # fmt: skip
-    changes = tuple({"what": f"backup {one['id']} of {one['as_of']}", "from": one["key"], "to": "deleted"}
+    changes = tuple({"what": f"backup {one['id']} of {one['as_of']}", "from": str(one["key"]), "to": "deleted"}
                     for one in listed)  # fmt: skip
     return Plan(f"delete {len(listed)} backups of {name}", (*steps, sweep), (), changes)
 

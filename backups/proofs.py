@@ -11,8 +11,8 @@ from backups.engines.restoring import compare, run_checks
 from backups.models import Kind
 from backups.programs import Server, program
 from backups.restoring_files import restore_files, restore_image
-from backups.sources import Source, moment_of, restore_into_scratch, scratch_for, source_of
 from backups.scratch import Scratch
+from backups.sources import Source, moment_of, restore_into_scratch, scratch_for, source_of
 from backups.steps import no_doubt
 from controlplane.operations.errors import StepError
 from controlplane.operations.registry import Seen, StepContext, StepFunction
@@ -94,7 +94,9 @@ def _ask(context: StepContext, source: Source, server: Server) -> None:
 
 def _asked(source: Source) -> str:
     count = len(source.policy.checks)
-    return f", and {count} check{'s' if count > 1 else ''} of your own agree{'s' if count == 1 else ''}" if count else ""
+    if not count:
+        return ""
+    return ", and a check of your own agrees" if count == 1 else f", and {count} checks of your own agree"
 
 
 def _uploads(context: StepContext, source: Source, scratch: Scratch, moment: str) -> Proven:

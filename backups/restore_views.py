@@ -6,9 +6,9 @@ from django.views.decorators.http import require_http_methods
 
 from backups import services
 from backups.access import load_backup
+from backups.charts import WindowBar, window_bar
 from backups.forms import AskForm, WishForm
 from backups.models import Backup, Kind
-from backups.charts import WindowBar, window_bar
 from backups.services import RestoreDraft
 from backups.window import recoverable
 from controlplane.accounts.access import Actor, actor_of, signed_in

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Q
 from django.db.models.functions import Now
 from psycopg import sql
 from psycopg.errors import Error as DatabaseError
@@ -42,7 +42,9 @@ def _restore_scratch(context: StepContext, *, backup: int, moment: str, schema: 
         scratch = Scratch(context.operation_id, context.fence)
         scratch.open()
         try:
-            server = restore_into_scratch(source, scratch, context, moment=moment_of(moment), schema=schema, table=table)
+            server = restore_into_scratch(
+                source, scratch, context, moment=moment_of(moment), schema=schema, table=table
+            )
             if source.backup.kind == Kind.DATABASE and not (schema or table):
                 _same(context, source, server)
             context.check()
@@ -72,7 +74,9 @@ def remove_scratch() -> int:
     """Remove what nobody needs any more on this machine (the clock calls it); returns how many."""
     host = socket.gethostname()
     kept = set(
-        ScratchDatabase.objects.filter(host=host, removed_at=None, expires_at__gt=Now()).values_list("operation", flat=True)
+        ScratchDatabase.objects.filter(host=host, removed_at=None, expires_at__gt=Now()).values_list(
+            "operation", flat=True
+        )
     )
     # One that runs may be about to use its own; what earlier turns left is removed by the turn itself.
     kept |= set(Operation.objects.filter(state__in=EXECUTING).values_list("pk", flat=True))
@@ -203,7 +207,9 @@ def _swap(context: StepContext, *, backup: int, database: str) -> None:
     except StepError:
         _run(server, sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(here))
         raise
-    context.log(f"{database} is now what was restored; the replaced one is {_replaced_name(database, context.operation_id)}")
+    context.log(
+        f"{database} is now what was restored; the replaced one is {_replaced_name(database, context.operation_id)}"
+    )
 
 
 def _shut(server: Server, database: str) -> None:

@@ -96,6 +96,11 @@ def new_identity() -> tuple[str, str]:
     return str(identity), str(identity.to_public())
 
 
+def recipient_of(reference: str) -> str:
+    """Whom the key behind a secret reference belongs to: of several keys, the first. Raises StepError."""
+    return str(_identities(resolve(reference), reference)[0].to_public())
+
+
 def _identities(text: str, reference: str) -> list[x25519.Identity]:
     """The keys of a file as `age-keygen` writes it."""
     lines = [line.strip() for line in text.splitlines()]

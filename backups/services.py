@@ -123,7 +123,7 @@ def one_of_each_kind(environment: Environment) -> list[Policy]:
 
 
 def request_proof(actor: Actor | Machine, backup: Backup, *, reason: str) -> Operation:
-    """Restore it for real into a scratch PostgreSQL and compare. Raises PermissionDenied, Http404, Conflict, Invalid."""
+    """Restore it into a scratch PostgreSQL and compare. Raises PermissionDenied, Http404, Conflict or Invalid."""
     if isinstance(actor, Actor):
         require(actor, Role.OPERATOR, [backup.environment.slug], f"test backup {backup.pk}")
     whole = there(backup)
@@ -161,7 +161,7 @@ def there(backup: Backup) -> Gate:
 
 @dataclass(frozen=True)
 class Wish:
-    """What somebody wants to have back, as they typed it. folder: a name below DATA_DIR/restored, or "" for in place."""
+    """What somebody wants to have back, as they typed it. folder: below DATA_DIR/restored, "" for in place."""
 
     target: str
     moment: datetime | None = None
@@ -231,7 +231,7 @@ def _check(backup: Backup, wish: Wish) -> None:
     if wish.schema and not TABLE_NAME.fullmatch(wish.schema):
         raise Invalid(f"“{wish.schema}” is no name of a schema.")
     if (wish.schema or wish.table) and wish.target == Restore.Target.EXISTING:
-        raise Invalid("A part replaces no whole database. Restore it into a scratch or new one, and copy what you need.")
+        raise Invalid("A part replaces no whole database. Restore it into a new one, then copy what you need.")
     if wish.folder and ("\x00" in wish.folder or PurePosixPath(wish.folder).is_absolute()
                         or ".." in PurePosixPath(wish.folder).parts):  # fmt: skip
         raise Invalid("Give the folder a plain name; it is made below the folder “restored” of the data folder.")
@@ -286,7 +286,7 @@ def _attach_restore(operation: Operation, backup: Backup, wish: Wish) -> None:
         operation=operation, backup=backup, target=wish.target, moment=wish.moment, database=wish.database,
         folder=wish.folder, schema=wish.schema, table=wish.table,
     )  # fmt: skip
-    if wish.target == Restore.Target.EXISTING:
+    if wish.target == Restore.Target.EXISTING and backup.policy is not None:
         BackupRun.objects.create(operation=operation, policy=backup.policy, cause=BackupRun.Cause.SAFETY)
 
 

@@ -1,8 +1,7 @@
 """A backup as it is restored: its chain of manifests, its storage, and the key that opens it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any

@@ -17,6 +17,7 @@ from ninja.operation import Operation
 from ninja.renderers import BaseRenderer
 from pydantic_core import to_json
 
+from backups.api import router as backups
 from controlplane.accounts.api import Token
 from controlplane.operations.api import router as operations
 from controlplane.operations.errors import StepError
@@ -28,7 +29,7 @@ from environments.api import router as environments
 logger = logging.getLogger(__name__)
 
 NOT_FOUND = "There is no such thing, or you may not see it."
-DESCRIPTION = """Everything the pages do with releases, deployments and operations, for programs.
+DESCRIPTION = """Everything the pages do with releases, deployments, backups and operations, for programs.
 
 A token (`manage.py create_token`) acts as its person, at most with its own role. Errors are
 `application/problem+json`; `detail` says what happened and what to do. The live stream of an operation is
@@ -73,6 +74,7 @@ api = Api(
 api.add_router("/operations", operations)
 api.add_router("/environments", environments)
 api.add_router("", deployments)
+api.add_router("", backups)
 
 
 # --- Errors -------------------------------------------------------------------------------------------

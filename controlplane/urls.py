@@ -9,5 +9,6 @@ urlpatterns = [
     path("", include("controlplane.operations.urls")),
     path("", include("environments.urls")),
     path("", include("deployments.urls")),
+    path("", include("backups.urls")),
     path("api/", include("controlplane.api")),
 ]

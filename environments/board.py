@@ -112,9 +112,7 @@ def _rows(actor: Actor, columns: dict[str, Column]) -> list[tuple[Service, list[
 # --- The now-strip: what needs a person first ---------------------------------------------------------
 
 
-def _cards(
-    actor: Actor, active: list[Status], columns: list[Column], added: list[Contribution]
-) -> list[Card]:
+def _cards(actor: Actor, active: list[Status], columns: list[Column], added: list[Contribution]) -> list[Card]:
     return [
         *_doubts(active),
         *_approvals(actor),

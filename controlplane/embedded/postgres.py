@@ -7,6 +7,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import psycopg
@@ -28,22 +29,35 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
+NOTHING: Mapping[str, str] = {}
 SETTINGS_FOR_TESTS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
 
 
 class Postgres:
-    """One cluster in `place`/postgres, reached on 127.0.0.1 with a password.
+    """One cluster in `place`/`name`, reached on 127.0.0.1 with a password.
 
     `durable` false trades safety at a power cut for speed, for tests only. The port stays the same over restarts.
+    `more`: settings beside the usual ones.
     """
 
-    def __init__(self, place: Place, *, password: str, port: int | None, log: Path, durable: bool = True) -> None:
+    def __init__(
+        self,
+        place: Place,
+        *,
+        password: str,
+        port: int | None,
+        log: Path,
+        durable: bool = True,
+        name: str = "postgres",
+        more: Mapping[str, str] = NOTHING,
+    ) -> None:
         self.place = place
-        self.folder = place.folder / "postgres"
+        self.folder = place.folder / name
         self.password = password
         self.port = port
         self.log = log
-        self.settings = SETTINGS if durable else SETTINGS | SETTINGS_FOR_TESTS
+        self.durable = durable
+        self.settings = SETTINGS | ({} if durable else SETTINGS_FOR_TESTS) | dict(more)
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -104,7 +118,7 @@ class Postgres:
 
     def _initialise(self) -> None:
         """Make the cluster beside its place and move it there, so that a crash leaves no half of one."""
-        draft = self.folder.with_name("postgres.draft")
+        draft = self.folder.with_name(f"{self.folder.name}.draft")
         password_file = self.folder.with_name(f"password-{secrets.token_hex(4)}")
         descriptor = os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
@@ -116,7 +130,7 @@ class Postgres:
             *("-D", str(draft), "-U", NAME, "-E", "UTF8", "--no-locale", "--no-instructions"),
             *("--auth", "scram-sha-256", "--pwfile", str(password_file)),
         ]
-        command += [] if self.settings is SETTINGS else ["--no-sync"]
+        command += [] if self.durable else ["--no-sync"]
         try:
             status = spawn(command, log=self.log, cwd="/", account=self.place.account).wait()
         finally:

@@ -17,6 +17,7 @@ def main(sample: str) -> None:
         ["collectstatic", "--no-input", "--clear"],
         ["apply", sample, "--yes"],
         ["demo"],
+        ["demo_backups"],
     ]
     for command in commands:
         print("manage.py", *command, flush=True)

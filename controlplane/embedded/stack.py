@@ -33,19 +33,37 @@ def open_data_folder(data: Path) -> Path:
     return data
 
 
-class Stack:
-    """The two servers of a data folder, whose lock the caller holds.
+# The demo company's own database: what its backups need, in little memory.
+COMPANY = {
+    "wal_level": "replica",
+    "summarize_wal": "on",
+    "max_wal_senders": "6",
+    "max_replication_slots": "4",
+    "max_connections": "40",
+    "max_wal_size": "512MB",
+    # A receiver that is away for good must not fill the disk.
+    "max_slot_wal_keep_size": "2GB",
+}
 
-    `postgres` and `redis` are None where `environ` has DATABASE_URL or REDIS_URL. `env` is what the programs of the
+
+class Stack:
+    """The servers of a data folder, whose lock the caller holds.
+
+    `postgres` and `redis` are None where `environ` has DATABASE_URL or REDIS_URL. `company` is the database of the
+    demo's company, which the control plane backs up; None without `demo`. `env` is what the programs of the
     control plane need in addition to `environ`. Passwords, ports and the secret key are made once and kept in
     servers.json (mode 0600).
     """
 
-    def __init__(self, data: Path, *, durable: bool = True, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, data: Path, *, durable: bool = True, demo: bool = False, environ: Mapping[str, str] = os.environ
+    ) -> None:
         self.data = open_data_folder(data)
         self.durable = durable
         self.environ = environ
+        self.demo = demo
         self.postgres: Postgres | None = None
+        self.company: Postgres | None = None
         self.redis: Redis | None = None
         self.env: dict[str, str] = {}
 
@@ -68,6 +86,7 @@ class Stack:
             "secret_key": secrets.token_urlsafe(48),
             "postgres_password": secrets.token_hex(24),
             "redis_password": secrets.token_hex(24),
+            "company_password": secrets.token_hex(24),
         } | read_json(path)
         write_private_json(path, kept)
         self.env = {"DATA_DIR": str(self.data)}
@@ -84,14 +103,20 @@ class Stack:
             self.redis.start()
             self.env["REDIS_URL"] = self.redis.url
             kept["redis_port"] = self.redis.port
+        if self.demo:
+            self.company = Postgres(place, **self._server("company", kept), name="company", more=COMPANY)
+            self.company.start()
+            self.env["DEMO_DATABASE_URL"] = self.company.url_of("pitchey_prod")
+            kept["company_port"] = self.company.port
         write_private_json(path, kept)
 
     def stop(self) -> None:
         """Redis first: what PostgreSQL knows is the truth, so it hears everything to the end."""
         if self.redis is not None:
             self.redis.stop()
-        if self.postgres is not None:
-            self.postgres.stop()
+        for server in (self.company, self.postgres):
+            if server is not None:
+                server.stop()
 
     def _has(self, name: str) -> bool:
         """Whether the environment gives `name`, itself or as the file that NAME_FILE points to."""

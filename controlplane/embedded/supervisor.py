@@ -65,6 +65,7 @@ def programs(port: int, workers: int) -> list[Program]:
     uvicorn = ["uvicorn", "controlplane.asgi:application", "--host", "127.0.0.1", "--port", str(port)]
     return [
         Program("clock", [python, str(CHECKOUT / "manage.py"), "clock"], stop_seconds=5),
+        Program("wal", [python, str(CHECKOUT / "manage.py"), "wal_receiver"], stop_seconds=8),
         Program("worker", [python, "-P", "-m", *celery, "--without-gossip", "--without-mingle"], stop_seconds=12),
         Program(
             "web",
@@ -158,7 +159,8 @@ class Supervisor:
             self.stopping.wait(WATCH_SECONDS if answered else 0.05)
 
     def watch_servers(self) -> None:
-        for name, server in (("postgres", self.stack.postgres), ("redis", self.stack.redis)):
+        servers = {"postgres": self.stack.postgres, "redis": self.stack.redis, "company": self.stack.company}
+        for name, server in servers.items():
             if server is not None and server.ended():
                 say(name, "ended unexpectedly; starting it again")
                 server.start()
@@ -283,7 +285,7 @@ def run(port: int, data: Path, workers: int) -> None:
         if reason := why_not_free(port):
             raise StackError(f"{reason} Choose another: bin/run --port {port + 1 if 1024 <= port < 65_535 else 8001}")
         rotate_logs(data / "logs")
-        supervisor = Supervisor(Stack(data), port, programs(port, workers))
+        supervisor = Supervisor(Stack(data, demo=True), port, programs(port, workers))
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, supervisor.on_signal)
         cleanup.callback(say, "run", "everything has stopped")
