@@ -207,6 +207,8 @@ def _tidy(backup: _Backup, target: Beneath, hand: Hand, done: Restored, *, remov
 
 
 def _into_store(backup: _Backup, target: Store, one: Indexed, workers: Crew) -> bool:
+    if one.name.endswith(b"/"):  # how buckets spell a folder: there is nothing in it
+        return False
     key = one.name.decode(errors="surrogateescape")
     there = target.head(key)
     if there is not None and there.size == one.size and _sha256_of(target, key) == one.sha256:

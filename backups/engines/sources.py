@@ -5,26 +5,32 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import PurePosixPath
 from typing import Any, Protocol, Self
 
 from backups.engines.beneath import UNFINISHED, Beneath, Vanished, shown
 from backups.engines.contents import PIECE
 from backups.engines.file_index import SECOND
-from backups.storage import STORES
-from backups.storage.base import Entry, Store
+from backups.storage.base import Entry
+from backups.storage.s3 import S3Kind, S3Store
+from backups.storage.s3_reading import Reading
 from controlplane.operations.errors import StepError
 
 
 @dataclass(frozen=True)
 class Found:
-    """A file as its source shows it. mark: changes when the file does; see `file_index.Indexed` for the others."""
+    """A file as its source shows it. mark: changes when the file does; see `file_index.Indexed` for the others.
+
+    timed: the mark is made of times, so a second change within their steps may not show.
+    """
 
     name: bytes
     size: int
     modified_ns: int
     mark: str
     mode: int | None = None
+    timed: bool = True
 
 
 @dataclass
@@ -63,7 +69,7 @@ def check_source(given: Any) -> dict[str, str]:
     if not isinstance(given, dict) or ("folder" in given) == ("bucket" in given):
         return {"source": 'has to be { folder = "/path" } or { bucket = "name", … }'}
     if "bucket" in given:
-        return {f"source.{key}": words for key, words in STORES["s3"].check_settings(given).items()}
+        return {f"source.{key}": words for key, words in S3Kind().check_settings(given).items()}
     folder = given["folder"]
     if given.keys() != {"folder"}:
         return {"source": "has nothing beside folder"}
@@ -77,7 +83,7 @@ def source_of(settings: Mapping[str, Any]) -> Source:
     given = settings["source"]
     if "folder" in given:
         return FolderSource(given["folder"])
-    return BucketSource(STORES["s3"].open(given))
+    return BucketSource(S3Kind().open(given))
 
 
 class FolderSource:
@@ -125,9 +131,9 @@ def _found(name: bytes, status: os.stat_result) -> Found:
 
 
 class BucketSource:
-    """The objects of a bucket, or of a prefix in it."""
+    """The objects of a bucket, or of a prefix in it, whatever they are called."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: S3Store) -> None:
         self._store = store
 
     def __enter__(self) -> Self:
@@ -143,28 +149,27 @@ class BucketSource:
 
     def read(self, found: Found) -> Iterator[bytes]:
         """See `Source`."""
-        key = found.name.decode()
         left = found.size
         try:
-            with self._store.open(key) as file:
+            # Not by the storage itself, which refuses names that its own objects never have.
+            with BufferedReader(Reading(self._store.bucket, found.name.decode(), ""), PIECE) as file:
                 while left and (chunk := file.read(min(left, PIECE))):
                     left -= len(chunk)
                     yield chunk
         except StepError:
             with suppress(StepError):
-                if self._store.head(key) is None:
-                    raise Vanished from None
+                self.again(found.name)
             raise
 
     def again(self, name: bytes) -> Found:
         """See `Source`."""
-        entry = self._store.head(name.decode())
-        if entry is None:
+        entry = next(iter(self._store.list(name.decode())), None)
+        if entry is None or entry.key.encode() != name:
             raise Vanished
         return _object(entry)
 
 
 def _object(entry: Entry) -> Found:
     modified_ns = int(entry.modified.timestamp()) * SECOND + entry.modified.microsecond * 1000
-    mark = f"{entry.checksum}/{int(entry.modified.timestamp())}"
-    return Found(entry.key.encode(), entry.size, modified_ns, mark)
+    mark = entry.checksum or f"{modified_ns}"
+    return Found(entry.key.encode(), entry.size, modified_ns, mark, timed=not entry.checksum)

@@ -264,7 +264,7 @@ class _Run:
                 there = written = self.contents.put(digest, chunks, self.check).size
             except Differs:
                 return None
-        young = self.began.timestamp() - SETTLED_SECONDS < found.modified_ns / SECOND
+        young = found.timed and self.began.timestamp() - SETTLED_SECONDS < found.modified_ns / SECOND
         mark = "" if young or size != found.size else found.mark
         return Indexed(found.name, size, digest, found.modified_ns, found.mode, mark, there), written
 
