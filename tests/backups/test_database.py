@@ -1,0 +1,291 @@
+"""A dump in the storage is a whole one: whatever happens, nothing half is kept, and words say what it was."""
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyrage
+import pytest
+import zstandard
+
+from backups.engines import database as engine
+from backups.engines.database import DatabaseEngine
+from backups.manifest import encoded
+from backups.programs import Server, program
+from backups.sealing import Sealer, new_identity
+from backups.storage.base import Stored, no_check
+from controlplane.operations.errors import StepError
+from tests.backups.databases import MIXED, ROWS, Notes, backed_up, database, job_for, run, url_of
+
+LARGE = "CREATE TABLE large AS SELECT n, md5(n::text) AS a, random() AS b FROM generate_series(1, 400000) n"
+SMALL = "CREATE TABLE small AS SELECT n FROM generate_series(1, 12) n"
+OTHERS = """
+SELECT count(*) FROM pg_stat_activity
+ WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name IN ('controlplane', 'pg_dump')
+"""
+
+
+class Slow:
+    """A store that takes nothing before it may, so that a dump stands still in its middle."""
+
+    def __init__(self, until: Callable[[], object]) -> None:
+        self.until = until
+        self.ended = False
+
+    def put(self, key: str, chunks: Iterable[bytes], *, check: Callable[[], None] = no_check) -> Stored:
+        size = 0
+        for number, chunk in enumerate(chunks):
+            if number == 0:
+                self.until()
+            check()
+            size += len(chunk)
+        self.ended = True
+        return Stored(key, size, "")
+
+    def problem(self) -> str:
+        return ""
+
+
+def refused(job: Any, hand: Notes | None = None) -> StepError:
+    with pytest.raises(StepError) as caught:
+        DatabaseEngine().take(job, hand or Notes())
+    return caught.value
+
+
+def nobody_left(server: Server) -> bool:
+    """No process of a dump, no snapshot is held any more."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        if run(server, OTHERS) == [(0,)]:
+            return True
+    return False
+
+
+def dumps_of(server: Server) -> list[int]:
+    """The processes of pg_dump that dump the database."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            name, environment = (path / "comm").read_text(), (path / "environ").read_bytes()
+        except OSError:
+            continue
+        if name.strip() == "pg_dump" and f"PGDATABASE={server.database}\0".encode() in environment:
+            found.append(int(path.name))
+    return found
+
+
+def test_the_manifest_says_what_the_dump_holds(tmp_path: Path, monkeypatch: Any) -> None:
+    hand = Notes()
+    with database(MIXED) as server:
+        manifest = backed_up(job_for(server, tmp_path, monkeypatch), hand)
+        assert nobody_left(server)
+    facts = manifest["facts"]
+    assert {one["name"]: one["rows"] for one in facts["tables"]} == ROWS
+    assert facts["large_objects"]["count"] == 3
+    assert facts["database"] == server.database
+    assert manifest["objects"][0]["name"] == "database.dump.zst"
+    assert server.password in hand.masked
+    assert "public.orders: 3,000 rows" in "\n".join(hand.lines)
+    done, total, unit = hand.told[-1]
+    assert (done, unit) == (manifest["source_bytes"], "bytes")
+    assert total >= done
+    assert server.password.encode() not in encoded(manifest)
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_stock_tools_restore_it(sealed: bool, tmp_path: Path, monkeypatch: Any) -> None:
+    identity, recipient = new_identity()
+    with database(MIXED) as source, database() as target:
+        job = job_for(source, tmp_path, monkeypatch, sealer=Sealer(recipient) if sealed else None)
+        manifest = backed_up(job)
+        packed = (tmp_path / job.key / manifest["objects"][0]["name"]).read_bytes()
+        if sealed:
+            packed = pyrage.decrypt(packed, [pyrage.x25519.Identity.from_str(identity)])
+        dump = tmp_path / "x.dump"
+        if zstd := shutil.which("zstd"):
+            dump.write_bytes(subprocess.run([zstd, "-d"], input=packed, capture_output=True, check=True).stdout)
+        else:
+            dump.write_bytes(zstandard.ZstdDecompressor().decompressobj().decompress(packed))
+        command = [program("pg_restore"), "--exit-on-error", "-d", target.database, str(dump)]
+        subprocess.run(command, env=target.environment(), check=True)
+        for name, rows in ROWS.items():
+            assert run(target, f"SELECT count(*) FROM ONLY {name}") == [(rows,)]
+
+
+def test_it_is_of_one_moment(tmp_path: Path, monkeypatch: Any) -> None:
+    """Rows that come while it runs are not in it, neither in the dump nor in the count."""
+    with database(LARGE) as server:
+        store = Slow(lambda: run(server, "INSERT INTO large SELECT * FROM large LIMIT 1000"))
+        manifest = backed_up(job_for(server, store, monkeypatch))  # type: ignore[arg-type]
+        assert manifest["facts"]["tables"][0]["rows"] == 400000
+
+
+def test_rows_that_are_left_out_are_named_by_the_policy(tmp_path: Path, monkeypatch: Any) -> None:
+    with database(MIXED) as server:
+        manifest = backed_up(job_for(server, tmp_path, monkeypatch, exclude=["order*", "public.parted*"]))
+    names = {one["name"] for one in manifest["facts"]["tables"]}
+    assert names == set(ROWS) - {"public.orders", "public.parted_one", "public.parted_two"}
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(signal.SIGKILL, "pg_dump was killed by signal 9 after"), (signal.SIGTERM, "Somebody stopped pg_dump after")],
+)
+def test_a_killed_pg_dump(number: signal.Signals, words: str, monkeypatch: Any) -> None:
+    with database(LARGE) as server:
+        store = Slow(lambda: [os.kill(pid, number) for pid in dumps_of(server)])  # type: ignore[func-returns-value]
+        error = refused(job_for(server, store, monkeypatch))  # type: ignore[arg-type]
+        assert words in str(error)
+        assert not error.permanent
+        assert not store.ended
+        assert nobody_left(server)
+
+
+def test_a_cut_connection(monkeypatch: Any) -> None:
+    cut = f"SELECT pg_terminate_backend(pid) {OTHERS.partition('count(*)')[2]}"
+    with database(LARGE) as server:
+        store = Slow(lambda: run(server, cut))
+        error = refused(job_for(server, store, monkeypatch))  # type: ignore[arg-type]
+        assert "was lost" in str(error) and server.password not in str(error)
+        assert not error.permanent
+        assert not store.ended
+        assert nobody_left(server)
+
+
+def test_a_dump_that_lost_rows_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
+    """Played by a pg_dump that leaves rows out without a word, as the count would be of other rows."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("pg_dump", "pg_restore"):
+        (programs / name).symlink_to(program(name))
+    (programs / "pg_dump").unlink()
+    (programs / "pg_dump").write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] || {program("psql")} -qc "DELETE FROM small WHERE n > 3"\n'
+        f'for last; do shift; case "$last" in --snapshot=*) ;; *) set -- "$@" "$last";; esac; done\n'
+        f'exec {program("pg_dump")} "$@"\n'
+    )
+    (programs / "pg_dump").chmod(0o755)
+    with database(SMALL) as server:
+        job = job_for(server, tmp_path / "store", monkeypatch)
+        (tmp_path / "store").mkdir()
+        monkeypatch.setattr("django.conf.settings.POSTGRES_PROGRAMS", str(programs))
+        assert str(refused(job)) == "The dump holds 3 of 12 rows of public.small."
+        assert not list((tmp_path / "store").rglob("*.*"))
+        assert nobody_left(server)
+
+
+def test_a_table_that_is_dropped_while_it_begins(tmp_path: Path, monkeypatch: Any) -> None:
+    """The drop comes between the snapshot and pg_dump's locks."""
+    with database(SMALL) as server:
+        begin = engine._begin
+
+        def begin_and_drop(*arguments: Any) -> Any:
+            snapshot = begin(*arguments)
+            run(server, "DROP TABLE small")
+            return snapshot
+
+        monkeypatch.setattr(engine, "_begin", begin_and_drop)
+        error = refused(job_for(server, tmp_path, monkeypatch))
+        assert "dropped or renamed" in str(error), error
+        assert not error.permanent
+        assert nobody_left(server)
+
+
+def test_a_table_that_is_dropped_during_the_dump_is_in_it(tmp_path: Path, monkeypatch: Any) -> None:
+    with database(LARGE) as server:
+        dropping = threading.Thread(target=lambda: run(server, "DROP TABLE large"))
+        manifest = backed_up(job_for(server, Slow(dropping.start), monkeypatch))  # type: ignore[arg-type]
+        dropping.join()
+        assert manifest["facts"]["tables"][0]["rows"] == 400000
+        assert run(server, "SELECT to_regclass('large')") == [(None,)]
+
+
+def test_a_renamed_database_and_a_wrong_password(tmp_path: Path, monkeypatch: Any) -> None:
+    with database(SMALL) as server:
+        job = job_for(server, tmp_path, monkeypatch)
+        name = job.settings["database"].removeprefix("env:")
+        monkeypatch.setenv(name, url_of(server.named(f"{server.database}_old")))
+        error = refused(job)
+        assert "does not exist" in str(error) and error.permanent
+        monkeypatch.setenv(name, url_of(server).replace(server.password, "wrong-password"))
+        error = refused(job)
+        assert "authentication failed" in str(error) and error.permanent
+        assert "wrong-password" not in str(error)
+        monkeypatch.setenv(name, "postgres://somebody@127.0.0.1:1/nowhere")
+        error = refused(job)
+        assert "cannot be reached" in str(error) and not error.permanent
+
+
+def test_a_newer_server_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "pg_dump").write_text('#!/bin/sh\necho "pg_dump (PostgreSQL) 17.2"\n')
+    (tmp_path / "pg_dump").chmod(0o755)
+    monkeypatch.setattr("django.conf.settings.POSTGRES_PROGRAMS", str(tmp_path))
+    with database(SMALL) as server:
+        with pytest.raises(StepError, match=r"is newer than pg_dump 17\.2 here.*POSTGRES_PROGRAMS") as caught:
+            DatabaseEngine().look(job_for(server, tmp_path, monkeypatch), Notes())
+        assert caught.value.permanent
+
+
+def test_what_may_not_be_read_is_named(tmp_path: Path, monkeypatch: Any) -> None:
+    with database(f"{SMALL}; CREATE TABLE secret (id int)") as server:
+        role = server.database
+        run(server, f"CREATE ROLE {role} LOGIN PASSWORD 'a-password'; GRANT SELECT ON small TO {role}")
+        reader = Server(server.host, server.port, role, "a-password", server.database, {})
+        job = job_for(reader, tmp_path, monkeypatch)
+        try:
+            with pytest.raises(StepError, match=r"may not read public\.secret .*GRANT pg_read_all_data TO") as caught:
+                DatabaseEngine().look(job, Notes())
+            assert caught.value.permanent
+            assert "permission denied" in str(refused(job))
+            run(server, f"GRANT pg_read_all_data TO {role}; ALTER TABLE small ENABLE ROW LEVEL SECURITY")
+            with pytest.raises(StepError, match=r"Row security hides rows of small .*BYPASSRLS"):
+                DatabaseEngine().look(job, Notes())
+            run(server, f"ALTER ROLE {role} BYPASSRLS")
+            DatabaseEngine().look(job, Notes())
+            assert backed_up(job)["facts"]["tables"][1]["rows"] == 12
+        finally:
+            run(server, f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_a_store_that_fails_ends_the_dump(tmp_path: Path, monkeypatch: Any) -> None:
+    def fail() -> None:
+        raise StepError("The bucket is gone.")
+
+    with database(LARGE) as server:
+        assert str(refused(job_for(server, Slow(fail), monkeypatch))) == "The bucket is gone."  # type: ignore[arg-type]
+        assert nobody_left(server)
+        assert not dumps_of(server)
+
+
+def test_a_lost_lease_ends_the_dump(tmp_path: Path, monkeypatch: Any) -> None:
+    def lost() -> None:
+        raise KeyboardInterrupt
+
+    with database(LARGE) as server:
+        with pytest.raises(KeyboardInterrupt):
+            DatabaseEngine().take(job_for(server, Slow(lambda: None), monkeypatch), Notes(lost))  # type: ignore[arg-type]
+        assert nobody_left(server)
+        assert not dumps_of(server)
+
+
+def test_a_table_that_is_locked_is_waited_for_but_not_for_ever(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("backups.engines.dumping.LOCK_SECONDS", 0.2)
+    with database(SMALL) as server, closing(server.connect()) as other:
+        other.execute("LOCK TABLE small IN ACCESS EXCLUSIVE MODE")
+        error = refused(job_for(server, tmp_path, monkeypatch))
+        assert "locked" in str(error) and "migration" in str(error)
+        assert not error.permanent
+
+
+def test_settings_are_checked() -> None:
+    check = DatabaseEngine().check_settings
+    assert check({"database": "file:production/database-url", "exclude": ["audit.*"]}) == {}
+    assert set(check({"database": "postgres://u:p@h/d", "exclude": "x", "more": 1})) == {"database", "exclude", "more"}
+    assert set(check({})) == {"database"}
