@@ -170,5 +170,3 @@ def database_name(backup: Backup) -> str:
         return Server.at(str(backup.policy.settings.get("database", ""))).database
     except StepError:
         return ""
-
-

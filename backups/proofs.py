@@ -12,9 +12,16 @@ from backups.models import Kind
 from backups.programs import Server, program
 from backups.restoring_files import restore_files, restore_image
 from backups.scratch import Scratch
-from backups.sources import Source, moment_of, restore_into_scratch, scratch_for, source_of
+from backups.sources import (
+    Source,
+    Unrestorable,
+    blame_the_backup,
+    moment_of,
+    restore_into_scratch,
+    scratch_for,
+    source_of,
+)
 from backups.steps import no_doubt
-from controlplane.operations.errors import StepError
 from controlplane.operations.registry import Seen, StepContext, StepFunction
 
 
@@ -37,9 +44,8 @@ def _prove(context: StepContext, *, backup: int, moment: str) -> None:
         try:
             with scratch_for(context.operation_id, context.fence) as scratch:
                 found = PROOFS[Kind(source.backup.kind)](context, source, scratch, moment)
-        except StepError as error:
-            if error.permanent:
-                context.save_checkpoint(unrestorable=True)
+        except Unrestorable:
+            context.save_checkpoint(unrestorable=True)
             raise
         context.save_checkpoint(words=found.words, seconds=round(found.seconds, 3))
         context.log(f"proven: {found.words}; restored in {found.seconds:.1f} s")
@@ -51,7 +57,7 @@ def _database(context: StepContext, source: Source, scratch: Scratch, moment: st
     seconds = time.monotonic() - began
     manifest = source.manifest
     if differences := compare(manifest, server, context):
-        raise StepError(f"It restores, but not to what was backed up: {'; '.join(differences[:5])}.", permanent=True)
+        raise Unrestorable(f"It restores, but not to what was backed up: {'; '.join(differences[:5])}.", permanent=True)
     _ask(context, source, server)
     tables = manifest["facts"]["tables"]
     rows = sum(table["rows"] for table in tables)
@@ -84,12 +90,12 @@ def _read_all(context: StepContext, server: Server) -> None:
         if process.stderr is not None:
             process.stderr.close()
     if process.returncode != 0:
-        raise StepError(f"Not every row can be read: {said[-500:]}", permanent=True)
+        raise Unrestorable(f"Not every row can be read: {said[-500:]}", permanent=True)
 
 
 def _ask(context: StepContext, source: Source, server: Server) -> None:
     if wrong := run_checks(server, source.policy.checks):
-        raise StepError(f"A check of your own fails: {'; '.join(wrong)}.", permanent=True)
+        raise Unrestorable(f"A check of your own fails: {'; '.join(wrong)}.", permanent=True)
 
 
 def _asked(source: Source) -> str:
@@ -102,7 +108,8 @@ def _asked(source: Source) -> str:
 def _uploads(context: StepContext, source: Source, scratch: Scratch, moment: str) -> Proven:
     began = time.monotonic()
     folder = scratch.folder("files")
-    restore_files(source.manifest, source.store, source.sealer, folder, context)
+    with blame_the_backup():
+        restore_files(source.manifest, source.store, source.sealer, folder, context)
     seconds = time.monotonic() - began
     shutil.rmtree(folder, ignore_errors=True)
     facts = source.manifest["facts"]
@@ -111,7 +118,8 @@ def _uploads(context: StepContext, source: Source, scratch: Scratch, moment: str
 
 def _configuration(context: StepContext, source: Source, scratch: Scratch, moment: str) -> Proven:
     began = time.monotonic()
-    found = read_configuration(source.manifest, source.store, source.sealer)
+    with blame_the_backup():
+        found = read_configuration(source.manifest, source.store, source.sealer)
     return Proven(f"{len(found['variables'])} variables can be read", time.monotonic() - began)
 
 
@@ -119,7 +127,8 @@ def _images(context: StepContext, source: Source, scratch: Scratch, moment: str)
     began = time.monotonic()
     folder = scratch.folder("images")
     for image in source.manifest["facts"]["images"]:
-        restore_image(source.manifest, source.store, source.sealer, image["reference"], folder, context)
+        with blame_the_backup():
+            restore_image(source.manifest, source.store, source.sealer, image["reference"], folder, context)
     count = len(source.manifest["facts"]["images"])
     return Proven(f"{count} images, each layer with its digest", time.monotonic() - began)
 

@@ -11,7 +11,8 @@ from django.db.models.functions import Now
 from psycopg import sql
 from psycopg.errors import Error as DatabaseError
 
-from backups.engines.restoring import compare, dump_to, restore
+from backups.engines.fetching import dump_to
+from backups.engines.restoring import compare, restore
 from backups.models import Kind, ScratchDatabase
 from backups.programs import Server
 from backups.restoring_files import restore_configuration, restore_files, restore_image

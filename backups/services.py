@@ -140,9 +140,7 @@ def request_proof(actor: Actor | Machine, backup: Backup, *, reason: str) -> Ope
         gates=[whole],
         reason=reason,
         approvals_required=0,
-        attach=lambda operation: Restore.objects.create(
-            operation=operation, backup=backup, target=Restore.Target.TEST
-        ),
+        attach=lambda operation: Restore.objects.create(operation=operation, backup=backup, target=Restore.Target.TEST),
     )
 
 
@@ -364,9 +362,7 @@ def request_cleanup(actor: Actor | Machine, policy: Policy, proposal: Proposal, 
         gates=[],
         reason=reason,
         approvals_required=0,
-        attach=lambda operation: Cleanup.objects.create(
-            operation=operation, policy=policy, backups=numbers
-        ),
+        attach=lambda operation: Cleanup.objects.create(operation=operation, policy=policy, backups=numbers),
     )
 
 

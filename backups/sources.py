@@ -9,11 +9,12 @@ from typing import Any
 from django.utils.dateparse import parse_datetime
 
 from backups.engines.base import Hand
-from backups.engines.restoring import fetch, restore
+from backups.engines.fetching import fetch
+from backups.engines.restoring import restore
 from backups.jobs import chain_of, sealer_of
 from backups.manifest import read_manifest
 from backups.models import Backup, Kind, Policy
-from backups.programs import Server
+from backups.programs import NoRoom, Server, program
 from backups.recovery import restore_to
 from backups.scratch import Scratch
 from backups.sealing import Sealer
@@ -60,6 +61,23 @@ def moment_of(text: str) -> datetime | None:
     return parse_datetime(text) if text else None
 
 
+class Unrestorable(StepError):
+    """The backup itself does not come back: it is damaged, its key is another one, or it is not what it should be."""
+
+
+@contextmanager
+def blame_the_backup() -> Iterator[None]:
+    """What fails for good in here is the fault of the backup, not of the place it is restored to."""
+    try:
+        yield
+    except NoRoom:
+        raise
+    except StepError as error:
+        if error.permanent:
+            raise Unrestorable(str(error), permanent=True) from error
+        raise
+
+
 @contextmanager
 def scratch_for(operation_id: int, fence: int) -> Iterator[Scratch]:
     """A scratch server of this turn, removed at the end whatever happens, but for a lost lease: then by the next."""
@@ -82,7 +100,9 @@ def restore_into_scratch(
         create(server)
         load(source, server, scratch, hand, schema=schema, table=table)
         return server
-    restore_to(scratch, source.policy, source.chain(), moment, source.store, source.sealer, hand)
+    program("postgres")  # without it nothing can be said of the backup
+    with blame_the_backup():
+        restore_to(scratch, source.policy, source.chain(), moment, source.store, source.sealer, hand)
     return scratch.server(Server.at(str(source.policy.settings["database"])).database)
 
 
@@ -92,10 +112,22 @@ def create(server: Server) -> None:
         connection.execute(f'CREATE DATABASE "{server.database}" TEMPLATE template0')
 
 
-def load(source: Source, server: Server, scratch: Scratch, hand: Hand, *, schema: str = "", table: str = "") -> None:
+def load(
+    source: Source,
+    server: Server,
+    scratch: Scratch,
+    hand: Hand,
+    *,
+    schema: str = "",
+    table: str = "",
+    owners: bool = False,
+) -> None:
     """Fetch a dump and load it into an empty database. What was fetched is removed."""
-    path = fetch(source.manifest, source.store, source.sealer, scratch.folder("fetched"), hand)
+    folder = scratch.folder("fetched")
+    with blame_the_backup():
+        path = fetch(source.manifest, source.store, source.sealer, folder, hand)
     try:
-        restore(path, server, hand, schema=schema, table=table)
+        with blame_the_backup():
+            restore(path, server, hand, schema=schema, table=table, owners=owners)
     finally:
         path.unlink(missing_ok=True)
