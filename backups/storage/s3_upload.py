@@ -99,8 +99,8 @@ class Upload:
         return {"Metadata": {TOKEN: self._token}, **self._bucket.lock()}
 
     def _guard(self, content: bytearray) -> dict[str, Any]:
-        """S3 wants locked objects to come with a checksum; boto3 adds one where the server knows CRC32."""
-        if self._bucket.checksums or not self._bucket.lock_days:
+        """boto3 adds a checksum where the server knows CRC32; not all others look at what the signature covers."""
+        if self._bucket.checksums:
             return {}
         digest = hashlib.md5(content, usedforsecurity=False).digest()
         return {"ContentMD5": base64.b64encode(digest).decode()}
@@ -213,7 +213,7 @@ class Upload:
         found: dict[str, Any] = {}
         with suppress(StepError, ClientError), self._bucket.words("GetObject", self._key):
             found = dict(self._client.head_object(**self._bucket.at(self._key)))
-        if found.get("Metadata", {}).get(TOKEN) != self._token:
+        if self._token not in found.get("Metadata", {}).values():
             raise error
         return _version(found)
 
@@ -223,17 +223,34 @@ class Upload:
         with self._bucket.words("GetObject", self._key):
             found: dict[str, Any] = dict(self._client.head_object(**which))
         if found["ContentLength"] != self._size:
-            with suppress(StepError), self._bucket.words("DeleteObject", self._key):
-                self._client.delete_object(**which)
+            self._remove(which)
             raise StepError(
                 f"{self._key} has {found['ContentLength']} bytes in bucket {self._bucket.name}, but {self._size} were "
                 "sent. It was removed; try again."
             )
+        if self._bucket.lock_days and not found.get("ObjectLockRetainUntilDate"):
+            self._lock(which)
+
+    def _lock(self, which: dict[str, Any]) -> None:
+        """Some servers forget the lock of an upload in parts, and some do not even know what a lock is."""
         lock = self._bucket.lock()
-        if lock and not found.get("ObjectLockRetainUntilDate"):
-            retention: Any = {"Mode": lock["ObjectLockMode"], "RetainUntilDate": lock["ObjectLockRetainUntilDate"]}
-            with self._bucket.words("PutObjectRetention", self._key):
-                self._client.put_object_retention(**which, Retention=retention)
+        retention: Any = {"Mode": lock["ObjectLockMode"], "RetainUntilDate": lock["ObjectLockRetainUntilDate"]}
+        with self._bucket.words("PutObjectRetention", self._key):
+            self._client.put_object_retention(**which, Retention=retention)
+        with self._bucket.words("GetObjectRetention", self._key):
+            locked: dict[str, Any] = dict(self._client.head_object(**which))
+        if not locked.get("ObjectLockRetainUntilDate"):
+            self._remove(which)
+            raise StepError(
+                f"{self._key} is not locked after it was written: bucket {self._bucket.name} has no Object Lock, or "
+                "this control plane may not see it (s3:GetObjectRetention). Change one of them, or take "
+                "object_lock_days out of the storage's settings.",
+                permanent=True,
+            )
+
+    def _remove(self, which: dict[str, Any]) -> None:
+        with suppress(StepError), self._bucket.words("DeleteObject", self._key):
+            self._client.delete_object(**which)
 
 
 def uploads(bucket: Bucket, prefix: str) -> Iterator[tuple[str, str]]:

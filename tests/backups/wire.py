@@ -5,6 +5,7 @@ import threading
 import uuid
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ class Fault:
 
     status, code: answer so; 0: give no answer. holds: keep the caller waiting until it hangs up. cut: pass so many
     bytes of the answer's body on, then end the connection. garbles: change a byte of what is sent. before: called
-    first.
+    first. passes: nothing else happens.
     """
 
     taken: bool = False
@@ -30,9 +31,11 @@ class Fault:
     holds: bool = False
     cut: int | None = None
     garbles: bool = False
+    passes: bool = False
     before: Callable[[], object] = lambda: None
 
 
+PASSED = Fault(passes=True)
 SLOW_DOWN = Fault(status=503, code="SlowDown")
 BROKEN = Fault(status=500, code="InternalError")
 DENIED = Fault(status=403, code="AccessDenied")
@@ -79,6 +82,7 @@ def action_of(method: str, path: str) -> str:
     object_ = "/" in parts.path.strip("/")
     named = {
         ("PUT", "partNumber"): "UploadPart",
+        ("PUT", "retention"): "PutObjectRetention",
         ("POST", "uploads"): "CreateMultipartUpload",
         ("POST", "uploadId"): "CompleteMultipartUpload",
         ("DELETE", "uploadId"): "AbortMultipartUpload",
@@ -105,12 +109,11 @@ class _Handler(BaseHTTPRequestHandler):
         action = action_of(self.command, self.path)
         self.proxy.asked[action] += 1
         waiting = self.proxy.faults[action]
-        fault = waiting.popleft() if waiting else None
-        if fault is None:
-            self._pass_on(body, None)
-            return
+        fault = waiting.popleft() if waiting else PASSED
         fault.before()
-        if fault.garbles:
+        if fault.passes:
+            self._pass_on(body, None)
+        elif fault.garbles:
             self._pass_on(bytes([body[0] ^ 1]) + body[1:], None)
         elif fault.cut is not None:
             self._pass_on(body, fault.cut)
@@ -132,7 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in self.headers.items():
             if name not in ("Expect", "Connection"):
                 connection.putheader(name, value)
-        connection.endheaders(body)
+        with suppress(ConnectionError):  # it may refuse before it has read all of it
+            connection.endheaders(body)
         return connection.getresponse(), connection
 
     def _pass_on(self, body: bytes, cut: int | None) -> None:
