@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -232,3 +233,40 @@ def test_everything_else_may_fail_too(bucket: OwnBucket, action: str, fault: Fau
         ask[action]()
     assert not raised.value.permanent
     ask[action]()
+
+
+REFUSALS = {
+    "another region": (301, "PermanentRedirect", "The bucket is in another region (PermanentRedirect)"),
+    "expired": (400, "ExpiredToken", "The S3 credentials have expired."),
+    "wrong clock": (403, "RequestTimeTooSkewed", "S3 refuses the time of our signature: so it is."),
+    "denied": (403, "AccessDenied", "S3 does not allow s3:PutObject on a in bucket"),
+    "anything else": (409, "InvalidBucketState", "S3 refuses s3:PutObject on a in bucket"),
+}
+
+
+@pytest.mark.parametrize(("status", "code", "words"), REFUSALS.values(), ids=REFUSALS)
+def test_a_refusal_for_good(bucket: OwnBucket, status: int, code: str, words: str) -> None:
+    bucket.proxy.will("PutObject", Fault(status=status, code=code))
+    with pytest.raises(StepError) as raised:
+        bucket.store().put("a", [SMALL])
+    assert str(raised.value).startswith(words) and raised.value.permanent
+    assert nothing_is_left(bucket)
+
+
+def test_a_listing_that_is_denied_is_what_is_said_of_a_head(bucket: OwnBucket) -> None:
+    bucket.proxy.will("HeadObject", DENIED)
+    bucket.proxy.will("ListObjects", DENIED)
+    with pytest.raises(StepError, match="S3 does not allow s3:ListBucket on bucket") as raised:
+        bucket.store().head("a")
+    assert raised.value.permanent
+
+
+def test_nobody_listens(bucket: OwnBucket) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    store = bucket.store(endpoint_url=url)
+    assert store.problem().startswith("S3 cannot be reached for s3:ListBucket on bucket")
+    with pytest.raises(StepError, match="S3 cannot be reached for s3:PutObject") as raised:
+        store.put("a", [SMALL])
+    assert not raised.value.permanent

@@ -5,9 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backups.storage.s3 import NEVER
+from backups.storage.s3 import NEVER, S3Store
+from backups.storage.s3_bucket import Bucket
 from backups.storage.s3_upload import PART_BYTES
 from controlplane.operations.errors import StepError
+from environments.aws import Account, s3
 from tests.backups.wire import DROPPED, OwnBucket
 
 pytest_plugins = ["tests.backups.stores"]
@@ -73,3 +75,17 @@ def test_what_is_not_locked_in_the_end_does_not_pass_for_it(locking: OwnBucket) 
     with pytest.raises(StepError, match="a is not locked after it was written") as raised:
         locking.store(object_lock_days=1).put("a", [bytes(PART_BYTES + 1)])
     assert raised.value.permanent and versions(locking) == []
+
+
+@pytest.mark.parametrize("size", [10, 2 * PART_BYTES + 1], ids=["small", "in parts"])
+def test_checksums_as_aws_wants_them(locking: OwnBucket, size: int) -> None:
+    account = Account("us-east-1", locking.proxy.url, "env:TEST_S3_ACCESS_KEY", "env:TEST_S3_SECRET_KEY")
+    store = S3Store(Bucket(s3(account, 1, path_style=True, checksums=True), locking.name, lock_days=1))
+    data = os.urandom(size)
+    store.put("a", [data])
+    with store.open("a") as file:
+        assert file.read() == data
+    kept = locking.client.head_object(Bucket=locking.name, Key="a", ChecksumMode="ENABLED")
+    assert store.locked_until("a") is not None
+    if size < PART_BYTES:
+        assert kept["ChecksumCRC32"]
