@@ -260,8 +260,8 @@ class TestEncrypted:
     ("settings", "key", "words"),
     [
         ({}, "source", "has to be"),
-        ({"source": {"folder": "relative"}}, "source.folder", "absolute"),
-        ({"source": {"folder": "/a/../b"}}, "source.folder", "absolute"),
+        ({"source": {"folder": ""}}, "source.folder", "has to be"),
+        ({"source": {"folder": "/a/../b"}}, "source.folder", "has to be"),
         ({"source": {"folder": "/a", "bucket": "b"}}, "source", "has to be"),
         ({"source": {"bucket": "b"}}, "source.region", "region"),
         ({"source": {"folder": "/a"}, "recheck_every_days": 0}, "recheck_every_days", "number of days"),
