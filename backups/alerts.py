@@ -4,13 +4,14 @@ An alert is raised once, its words are kept up to date while it is open, and it 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from backups.freshness import latest_good
-from backups.models import BackupAlert, BackupRun, Kind, Policy, Restore
+from backups.models import BackupAlert, BackupRun, Kind, Policy
 from backups.wal import wal_problems
 from controlplane.audit.record import SYSTEM, record
 from controlplane.clock.database import database_time
@@ -19,6 +20,22 @@ from controlplane.operations.states import ACTIVE, FINISHED, State
 
 Wrong = Mapping[str, tuple[str, int | None]]
 CLOCK = SYSTEM("clock")
+# One look at an index for each policy, however many runs there were.
+LAST_RUN = """
+SELECT last.* FROM unnest(%s::bigint[]) AS wanted (policy_id) CROSS JOIN LATERAL (
+    SELECT r.policy_id, r.operation_id, o.state, o.outcome
+    FROM backups_backuprun r JOIN operations_operation o ON o.id = r.operation_id
+    WHERE r.policy_id = wanted.policy_id AND o.state = ANY(%s) ORDER BY r.id DESC LIMIT 1
+) AS last
+"""
+LAST_TEST = """
+SELECT last.* FROM unnest(%s::bigint[]) AS wanted (policy_id) CROSS JOIN LATERAL (
+    SELECT b.policy_id, t.operation_id, o.state, o.outcome
+    FROM backups_backup b JOIN backups_restore t ON t.backup_id = b.id
+    JOIN operations_operation o ON o.id = t.operation_id
+    WHERE b.policy_id = wanted.policy_id AND t.target = 'test' AND o.state = ANY(%s) ORDER BY t.id DESC LIMIT 1
+) AS last
+"""
 # Raised by those who see it happen, and kept until a later success: they cannot be seen again.
 EVENTS = frozenset({BackupAlert.Kind.MISSED, BackupAlert.Kind.OVERRUN})
 
@@ -74,18 +91,30 @@ def watch() -> int:
     return changed
 
 
+@dataclass(frozen=True)
+class _Ended:
+    """The last operation of its sort that has ended, of one policy."""
+
+    operation_id: int
+    state: str
+    outcome: str
+
+
+def _ended(query: str, policies: list[int]) -> dict[int, _Ended]:
+    with connection.cursor() as cursor:
+        cursor.execute(query, [policies, sorted(FINISHED)])
+        return {policy: _Ended(*rest) for policy, *rest in cursor.fetchall()}
+
+
 class _Seen:
     """What the database says of all policies, in a fixed number of queries."""
 
     def __init__(self, policies: list[Policy]) -> None:
         self.newest = {policy: backups[0].as_of for policy, backups in latest_good(policies, 1).items()}
         # The last run of each that has ended, and the last test.
-        runs = BackupRun.objects.filter(operation__state__in=FINISHED).order_by("policy", "-pk").distinct("policy")
-        self.last_run = {run.policy_id: run for run in runs.select_related("operation").only(*_OUTCOME)}
-        tests = Restore.objects.filter(target=Restore.Target.TEST, operation__state__in=FINISHED)
-        tests = tests.order_by("backup__policy", "-pk").distinct("backup__policy")
-        self.last_test = {test.backup.policy_id: test for test in tests.select_related("operation", "backup").only(
-            *_OUTCOME, "backup__policy")}  # fmt: skip
+        numbers = [policy.pk for policy in policies]
+        self.last_run = _ended(LAST_RUN, numbers)
+        self.last_test = _ended(LAST_TEST, numbers)
         self.active = set(BackupRun.objects.filter(operation__state__in=ACTIVE).values_list("policy", flat=True))
         self.wal = wal_problems([policy for policy in policies if policy.kind == Kind.PITR])
         self.raised = dict(
@@ -97,11 +126,11 @@ class _Seen:
         """By kind of alert: the words, and the operation they are about."""
         wrong: dict[str, tuple[str, int | None]] = {}
         run = self.last_run.get(policy.pk)
-        if run is not None and run.operation.state == State.FAILED:
-            wrong[BackupAlert.Kind.FAILED] = (run.operation.outcome, run.operation_id)
+        if run is not None and run.state == State.FAILED:
+            wrong[BackupAlert.Kind.FAILED] = (run.outcome, run.operation_id)
         test = self.last_test.get(policy.pk)
-        if test is not None and test.operation.state == State.FAILED:
-            wrong[BackupAlert.Kind.UNPROVEN] = (test.operation.outcome, test.operation_id)
+        if test is not None and test.state == State.FAILED:
+            wrong[BackupAlert.Kind.UNPROVEN] = (test.outcome, test.operation_id)
         if words := self._stale(policy, now):
             wrong[BackupAlert.Kind.STALE] = (words, None)
         for kind, words in self.wal.get(policy.pk, {}).items():
@@ -125,6 +154,3 @@ class _Seen:
             return policy.pk not in self.active
         newest = self.newest.get(policy.pk)
         return newest is not None and newest > self.raised.get(policy.pk, newest)
-
-
-_OUTCOME = ("policy", "operation__state", "operation__outcome")

@@ -18,8 +18,8 @@ from environments.models import Environment
 DEMO = Machine(SYSTEM("demo"))
 URL = "DEMO_DATABASE_URL"
 ENVIRONMENT = "production"
-# About 220 MB with its indexes.
-USERS, PITCHES, VIEWS = 40_000, 90_000, 700_000
+# More than 200 MB of rows.
+USERS, PITCHES, VIEWS = 50_000, 150_000, 900_000
 UPLOADS = 60
 
 SCHEMA = """

@@ -13,6 +13,7 @@ from psycopg.errors import Error as DatabaseError
 
 from backups.engines.fetching import dump_to
 from backups.engines.restoring import compare, restore
+from backups.engines.sources import folder_of
 from backups.models import Kind, ScratchDatabase
 from backups.programs import Server
 from backups.restoring_files import restore_configuration, restore_files, restore_image
@@ -265,7 +266,7 @@ def _restore_files(context: StepContext, *, backup: int, folder: str) -> None:
             for image in manifest["facts"]["images"]:
                 restore_image(manifest, source.store, source.sealer, image["reference"], target, context)
         else:
-            target = restored_folder(folder) if folder else Path(str(source.policy.settings["source"]["folder"]))
+            target = restored_folder(folder) if folder else Path(folder_of(source.policy.settings["source"]))
             restore_files(manifest, source.store, source.sealer, target, context)
         context.log(f"the files are in {target}")
 

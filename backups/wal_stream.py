@@ -145,10 +145,12 @@ class Stream:
                 pass
 
     def _receive(self, connection: psycopg.Connection[Any]) -> None:
-        while not self.stopping.wait(TICK_SECONDS):
+        busy = False
+        while not self.stopping.wait(0 if busy else TICK_SECONDS):
             ended = self.spool.ended()
             self._poll(connection)
-            if not self._upload(connection):
+            busy = self._upload(connection)
+            if not busy:
                 if ended:
                     raise StepError(f"pg_receivewal ended: {self.spool.last_words()}")
                 self._notice()

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BufferedReader
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, Self
+
+from django.conf import settings
 
 from backups.engines.beneath import UNFINISHED, Beneath, Vanished, shown
 from backups.engines.contents import PIECE
@@ -73,16 +75,21 @@ def check_source(given: Any) -> dict[str, str]:
     folder = given["folder"]
     if given.keys() != {"folder"}:
         return {"source": "has nothing beside folder"}
-    if not isinstance(folder, str) or not folder.startswith("/") or ".." in PurePosixPath(folder).parts:
-        return {"source.folder": "has to be an absolute path, without .."}
+    if not isinstance(folder, str) or not folder.strip("/ ") or ".." in PurePosixPath(folder).parts:
+        return {"source.folder": "has to be the path of a folder, without .."}
     return {}
 
 
-def source_of(settings: Mapping[str, Any]) -> Source:
+def folder_of(given: Mapping[str, Any]) -> str:
+    """The folder of a source; a relative one is below DATA_DIR."""
+    return str(Path(settings.DATA_DIR).resolve() / str(given["folder"]))
+
+
+def source_of(wanted: Mapping[str, Any]) -> Source:
     """The source of a policy. Raises StepError when it cannot be reached."""
-    given = settings["source"]
+    given = wanted["source"]
     if "folder" in given:
-        return FolderSource(given["folder"])
+        return FolderSource(folder_of(given))
     return BucketSource(S3Kind().open(given))
 
 
