@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from backups.manifest import NAME, read_manifest, time_of
-from backups.models import Backup, BackupRun, Kind, Policy, PolicyClock, RestorePoint, Storage
+from backups.models import Backup, BackupRun, Policy, PolicyClock, RestorePoint, Storage
 from backups.storage import open_store
 from backups.storage.base import Store
 from controlplane.audit.record import Who, record
@@ -54,15 +54,12 @@ def _run_of(operation: Operation, name: str) -> BackupRun:
 
 
 def _due_again(policy: Policy) -> None:
-    """Retention looks at the new one soon, and where the policy says so it is tested at once."""
+    """Retention looks at the new one soon, and where the policy says so it is tested at once; the first one always."""
     due: dict[str, Any] = {"cleanup_due_at": Now()}
-    if policy.proof == Policy.Proof.EACH and policy.kind in PROVABLE:
+    never_tested = not Backup.objects.filter(policy=policy).exclude(tested_at=None).exists()
+    if policy.proof == Policy.Proof.EACH or (policy.proof == Policy.Proof.SCHEDULE and never_tested):
         due["proof_due_at"] = Now()
     PolicyClock.objects.filter(policy=policy).update(**due)
-
-
-# What a restore test can restore and compare.
-PROVABLE = frozenset({Kind.DATABASE, Kind.PITR, Kind.UPLOADS, Kind.CONFIGURATION, Kind.IMAGES})
 
 
 def enter(manifest: Mapping[str, Any], storage: Storage, policy: Policy | None) -> Backup:

@@ -167,14 +167,22 @@ class Site:
 
 def overview(actor: Actor, environment: Environment | None = None) -> list[Site]:
     """Every environment with a policy that the person sees, or one of them."""
-    policies = visible_policies(actor).order_by("environment__position", "environment__slug", "kind", "slug")
-    if environment is not None:
-        policies = policies.filter(environment=environment)
+    rows = visible_policies(actor)
+    policies = list(rows if environment is None else rows.filter(environment=environment))
+    order = list(Kind)
+    policies.sort(
+        key=lambda one: (one.environment.position, one.environment.slug, order.index(Kind(one.kind)), one.slug)
+    )
     sites: dict[int, Site] = {}
-    for view in views_of(list(policies)):
+    for view in views_of(policies):
         place = view.policy.environment
         sites.setdefault(place.pk, Site(place)).policies.append(view)
     return list(sites.values())
+
+
+def _place(policy: Policy) -> tuple[int, str, int, str]:
+    place = policy.environment
+    return place.position, place.slug, list(Kind).index(Kind(policy.kind)), policy.slug
 
 
 def views_of(policies: list[Policy]) -> list[PolicyView]:

@@ -3,10 +3,12 @@
 1. An object is written whole before the rows speak of it; so what the rows promise is there.
 2. The rows change in one transaction that names the fence: who lost the stream to another receiver changes nothing.
 3. What was written but not yet spoken of is met again after a crash, and not written a second time.
+4. While one segment is on its way, the next one is compressed.
 """
 
 import hashlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +27,7 @@ from controlplane.operations.errors import LeaseLost, StepError
 
 LEVEL = 1
 READ_BYTES = 1024 * 1024
+LARGEST_AHEAD = 64 * 1024 * 1024  # a segment that is compressed ahead is in memory
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,24 @@ class Archive:
         self.segment_bytes = segment_bytes
         self.check = check
         self._beginnings: list[str] = []
+        self._workshop = ThreadPoolExecutor(1, "wal compression")
+        self._ahead: dict[Path, Future[list[bytes]]] = {}
         self._goes_on = False  # the first object may be there already: its writer was killed before it said so
 
-    def put_segment(self, path: Path, segment: Segment) -> int:
-        """Write a whole segment, unless it is there; its bytes in the storage."""
+    def close(self) -> None:
+        """Let go of what was compressed in vain."""
+        self._workshop.shutdown(cancel_futures=True)
+
+    def put_segment(self, path: Path, segment: Segment, following: Path | None = None) -> int:
+        """Write a whole segment, unless it is there; its bytes in the storage. following: what will come next."""
+        packed = self._ahead.pop(path, None)
+        if following is not None and self.segment_bytes <= LARGEST_AHEAD:
+            self._ahead = {following: self._workshop.submit(lambda: list(_compressed(following, None)))}
         key = key_of(self.prefix, segment.name(self.segment_bytes), self.sealer.suffix)
         size = None if self._goes_on else self._size_if_there(key, path)
         if size is None:
-            size = self.store.put(key, self._sealed(path, None), check=self.check).size
+            chunks = _compressed(path, None) if packed is None else packed.result()
+            size = self.store.put(key, self.sealer.seal(chunks), check=self.check).size
         self._goes_on = True
         return size
 

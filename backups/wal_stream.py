@@ -16,6 +16,7 @@ import logging
 import threading
 import time
 from collections import deque
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ class Stream:
         Raises StepError, Removed, LeaseLost.
         """
         self._same_cluster()
-        with self.source.connect(autocommit=True) as connection:
+        with closing(self.archive), self.source.connect(autocommit=True) as connection:
             start = self._start(self._slot(connection), removed)
             self.archive.find_beginnings(start)
             self.spool.prepare(start)
@@ -254,7 +255,8 @@ class Stream:
         if not whole:
             return False
         segment, path = whole[0], self.spool.path(whole[0])
-        size = self.archive.put_segment(path, segment)
+        following = self.spool.path(whole[1]) if len(whole) > 1 else None
+        size = self.archive.put_segment(path, segment, following)
         self._commit(segment, (segment.number + 1) * self.spool.size, size)
         path.unlink()
         self.archive.remove_beginnings(but_last=False)

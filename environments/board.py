@@ -11,7 +11,7 @@ from django.urls import reverse
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Role
 from controlplane.clock.models import Beat
-from controlplane.operations.access import HEAVY, visible_operations
+from controlplane.operations.access import HEAVY, noteworthy, visible_operations
 from controlplane.operations.inbox import waiting_for
 from controlplane.operations.models import Operation
 from controlplane.operations.presentation import Status
@@ -77,7 +77,7 @@ def board(actor: Actor) -> Board:
                 column.moving = status
             else:
                 column.queued += 1
-    lately = visible_operations(actor).defer(*HEAVY).order_by("-pk")[:LATELY]
+    lately = noteworthy(visible_operations(actor)).defer(*HEAVY).order_by("-pk")[:LATELY]
     added = contributions(actor, environments)
     return Board(
         _cards(actor, active, list(columns.values()), added),

@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from controlplane.accounts.access import Actor
-from controlplane.operations.access import HEAVY, visible_operations
+from controlplane.operations.access import HEAVY, noteworthy, visible_operations
 from controlplane.operations.models import Operation
 from controlplane.operations.states import FINISHED, HOLDS_LOCKS, State
 from environments.charts import Chart, chart_of
@@ -91,4 +91,5 @@ class EnvironmentPage:
     @cached_property
     def lately(self) -> list[Operation]:
         """What happened here."""
-        return list(self._here.filter(state__in=sorted(FINISHED)).defer(*HEAVY).order_by("-pk")[:LATELY])
+        ended = noteworthy(self._here.filter(state__in=sorted(FINISHED)))
+        return list(ended.defer(*HEAVY).order_by("-pk")[:LATELY])

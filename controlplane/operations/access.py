@@ -6,7 +6,10 @@ from django.shortcuts import get_object_or_404
 from controlplane.accounts.access import Actor, require
 from controlplane.accounts.models import Role
 from controlplane.operations.models import Operation
+from controlplane.operations.states import State
 
+# How the names of machines begin; see `audit.record.SYSTEM`.
+MACHINE = "system: "
 # What lists do not show: a plan may be long.
 HEAVY = ("plan", "gates", "search")
 
@@ -17,6 +20,11 @@ def visible_operations(actor: Actor, role: Role = Role.VIEWER) -> QuerySet[Opera
     if scopes is None:
         return Operation.objects.all()
     return Operation.objects.filter(scopes__contained_by=scopes)
+
+
+def noteworthy(operations: QuerySet[Operation]) -> QuerySet[Operation]:
+    """Without what machines asked for and what went well: of a backup every hour only trouble is news."""
+    return operations.exclude(state=State.SUCCEEDED, requested_by=None, requested_by_name__startswith=MACHINE)
 
 
 def load_operation(actor: Actor, pk: int, role: Role = Role.VIEWER) -> Operation:

@@ -35,7 +35,7 @@ def state(tone: str, word: str) -> SafeString:
 
 @register.filter
 def duration(value: float | timedelta | None) -> str:
-    """Seconds in people's words, two units at most: 0.4 s, 41 s, 1 m 48 s, 2 h 50 m, 3 d 4 h; nothing is –."""
+    """Seconds in people's words, two units at most: 0.4 s, 41 s, 1 m 48 s, 4 h, 3 d 4 h; nothing is –."""
     if value is None:
         return "–"
     seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
@@ -44,7 +44,8 @@ def duration(value: float | timedelta | None) -> str:
     whole = round(seconds)
     for size, big, small, below in ((DAY, "d", "h", HOUR), (HOUR, "h", "m", MINUTE), (MINUTE, "m", "s", 1)):
         if whole >= size:
-            return NO_BREAK.join((str(whole // size), big, f"{whole % size // below:02}".lstrip("0") or "0", small))
+            rest = whole % size // below
+            return NO_BREAK.join([str(whole // size), big, *([str(rest), small] if rest else [])])
     return f"{whole}{NO_BREAK}s"
 
 
