@@ -193,6 +193,8 @@ class Scratch:
 
 def remove_leftovers(wanted: Callable[[int, int], bool]) -> int:
     """Remove every scratch of this machine whose (operation, fence) is not wanted; returns how many."""
+    if not (Path(settings.DATA_DIR) / "servers").exists():
+        return 0  # there never was one: nothing is made only to be looked into
     removed = 0
     for home, operation_id, fence in found(place()):
         if not wanted(operation_id, fence):
