@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from django.http import HttpResponse
 from ninja import Query, Router
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
 
 from backups import services
 from backups.access import load_backup, load_policy, visible_backups
@@ -28,12 +28,15 @@ LARGEST = 2**63 - 1
 AT_MOST = 100
 ACTING = problems(403, 404, 409, 413, 415, 422)
 Name = Annotated[str, StringConstraints(max_length=127, pattern=r"^[^\x00]*$")]
+# Spelled out: in the description, enumerations of the same name would be one.
+BackupState = Literal["available", "damaged", "deleted"]
+AlertKind = Literal["failed", "missed", "overrun", "stale", "unproven", "wal_gap", "wal_lag"]
 
 
 class AlertOut(BaseModel):
     """Something that is wrong now."""
 
-    kind: BackupAlert.Kind
+    kind: AlertKind
     words: str
     since: datetime
     operation: int | None
@@ -75,7 +78,7 @@ class BackupOut(BaseModel):
     policy: str
     kind: Kind
     level: str
-    state: Backup.State
+    state: BackupState
     as_of: datetime
     seconds: float
     size: int
@@ -111,7 +114,7 @@ class RestoreIn(Body):
 
     target: Literal["scratch", "new", "existing", "folder", "configuration"]
     reason: Reason
-    moment: Annotated[datetime, Field(strict=False)] | None = None
+    moment: Annotated[AwareDatetime, Field(strict=False)] | None = None
     database: Name = ""
     folder: Name = ""
     schema_name: Name = ""
@@ -151,7 +154,7 @@ def policy_out(view: PolicyView) -> PolicyOut:
 
 
 def _alert_out(alert: BackupAlert) -> AlertOut:
-    kind = BackupAlert.Kind(alert.kind)
+    kind: Any = alert.kind
     return AlertOut(kind=kind, words=alert.words, since=alert.raised_at, operation=alert.operation_id)
 
 

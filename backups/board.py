@@ -5,7 +5,7 @@ from django.urls import reverse
 from backups.models import BackupAlert
 from backups.overview import Site, overview
 from controlplane.accounts.access import Actor
-from controlplane.web.templatetags.ui import duration
+from controlplane.web.templatetags.ui import duration, promised
 from controlplane.web.tones import Tone
 from environments.cards import Card, Contribution, LineCell
 from environments.models import Environment
@@ -26,11 +26,11 @@ def _cell(site: Site) -> LineCell:
     best = site.database
     if best is None:
         return LineCell(site.tone, "no database backup yet", "", url)
-    lost = f"RPO {duration(best.rpo.now)} of {duration(best.rpo.promised)}"
+    lost = f"RPO {duration(best.rpo.now)} of {promised(best.rpo.promised)}"
     proven = site.proven
     if proven is None:
         return LineCell(site.tone if site.tone != Tone.OK else Tone.WAIT, "not proven yet", lost, url)
-    takes = f"takes {duration(proven.restore_seconds)} of {duration(best.policy.rto_seconds)}"
+    takes = f"takes {duration(proven.restore_seconds)} of {promised(best.policy.rto_seconds)}"
     return LineCell(site.tone, _word(site), f"{lost}, {takes}, proven", url, proven.tested_at)
 
 

@@ -79,9 +79,11 @@ class WishForm(forms.Form):
         ):
             if not kept:
                 del self.fields[name]
+        named = backup.manifest.get("facts", {}).get("database", "")
+        of = f"; this backup is of {named}" if named else ""
         hints = {
             "moment": "Empty: as far as this backup itself reaches.",
-            "database": "For a new one, or the one to replace.",
+            "database": f"For a new one, or the one to replace{of}.",
             "schema": "Empty: all of them.",
             "table": "As in users, or public.users. Empty: all of them.",
             "folder": "Made below the folder “restored” of the data folder."

@@ -106,12 +106,16 @@ def _batches(items: list[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
 
 @dataclass(frozen=True)
 class Aim:
-    """What a restore brings back and where to. subject: the policy that makes the safety backup before."""
+    """What a restore brings back and where to. subject: the policy that makes the safety backup before.
+
+    as_of: the moment of the backup. moment: the one that is wanted instead, "" for none.
+    """
 
     backup: int
     what: str
     subject: Subject
     target: str
+    as_of: str
     moment: str = ""
     database: str = ""
     folder: str = ""
@@ -122,8 +126,9 @@ class Aim:
 def restore_plan(aim: Aim) -> Plan:
     """From the catalog into a scratch database, a new one, over an existing one, a folder, or the configuration."""
     steps, recovery = _RESTORES[aim.target](aim)
-    changes = ({"what": _place(aim), "from": "what is there now" if aim.target in LIVE else "nothing",
-                "to": f"{_part(aim)}as of {aim.moment or 'the backup'}"},)  # fmt: skip
+    is_live = aim.target in LIVE or (aim.target == "folder" and not aim.folder)
+    changes = ({"what": _place(aim), "from": "what is there now" if is_live else "nothing",
+                "to": f"{_part(aim)}as of {aim.moment or aim.as_of}"},)  # fmt: skip
     return Plan(f"restore {aim.what} into {_place(aim)}", tuple(steps), tuple(recovery), changes)
 
 
@@ -139,7 +144,8 @@ def _part(aim: Aim) -> str:
 def _place(aim: Aim) -> str:
     return {
         "scratch": "a scratch database", "new": f"the new database {aim.database}", "existing": aim.database,
-        "folder": aim.folder, "configuration": "the configuration",
+        "folder": f"the folder {aim.folder}" if aim.folder else "the folder in use",
+        "configuration": "the configuration",
     }[aim.target]  # fmt: skip
 
 
@@ -196,7 +202,7 @@ def _over_existing(aim: Aim) -> Steps:
 def _into_folder(aim: Aim) -> Steps:
     arguments = {"backup": aim.backup, "folder": aim.folder}
     return [StepSpec(
-        "restore", f"write the files into {aim.folder}", "backups.restore_files", arguments, "", LONGEST_SECONDS,
+        "restore", f"write the files into {_place(aim)}", "backups.restore_files", arguments, "", LONGEST_SECONDS,
         Retry(3, 5.0), safe_point=True, interruptible=True,
     )], []  # fmt: skip
 

@@ -1,15 +1,16 @@
 """Restore tests: a backup is verified by nothing else (the guide: "Backup restoration test", weekly)."""
 
 import shutil
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from backups.engines.configuration import read_configuration
+from backups.engines.dumping import UNREACHABLE
 from backups.engines.restoring import compare, run_checks
+from backups.engines.running import Running
 from backups.models import Kind
-from backups.programs import Server, program
+from backups.programs import Server
 from backups.restoring_files import restore_files, restore_image
 from backups.scratch import Scratch
 from backups.sources import (
@@ -22,7 +23,10 @@ from backups.sources import (
     source_of,
 )
 from backups.steps import no_doubt
+from controlplane.operations.errors import StepError
 from controlplane.operations.registry import Seen, StepContext, StepFunction
+
+POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -76,21 +80,16 @@ def _cluster(context: StepContext, source: Source, scratch: Scratch, moment: str
 
 
 def _read_all(context: StepContext, server: Server) -> None:
-    command = [program("pg_dump"), "--no-password", "--file=/dev/null"]
-    process = subprocess.Popen(command, env=server.environment(), stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
-    try:
-        while process.poll() is None:
-            context.wait(0.2)
-        assert process.stderr is not None
-        said = process.stderr.read().decode(errors="replace").strip()
-    finally:
-        process.kill()
-        process.wait()
-        if process.stderr is not None:
-            process.stderr.close()
-    if process.returncode != 0:
-        raise Unrestorable(f"Not every row can be read: {said[-500:]}", permanent=True)
+    """What ends pg_dump from outside says nothing of the backup."""
+    with Running("pg_dump", ["--file=/dev/null"], server) as dump:
+        while (status := dump.wait(POLL_SECONDS)) is None:
+            context.check()
+    if status == 0:
+        return
+    said = " ".join(dump.said().split())
+    if status < 0 or any(words in said for words in UNREACHABLE):
+        raise StepError(f"Reading every row was cut short, pg_dump ended with status {status}: {said[-500:]}")
+    raise Unrestorable(f"Not every row can be read: {said[-500:]}", permanent=True)
 
 
 def _ask(context: StepContext, source: Source, server: Server) -> None:

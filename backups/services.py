@@ -211,10 +211,17 @@ def aim_of(backup: Backup, wish: Wish) -> Aim:
     if backup.policy is None:
         raise Invalid(f"The policy {backup.policy_slug} is not there any more. Declare it again, then restore.")
     return Aim(
-        backup=backup.pk, what=f"backup {backup.pk} of {backup.policy}", subject=subject_of(backup.policy),
-        target=wish.target, moment=wish.moment.isoformat() if wish.moment else "", database=wish.database,
-        folder=wish.folder, schema=wish.schema, table=wish.table,
-    )  # fmt: skip
+        backup=backup.pk,
+        what=f"backup {backup.pk} of {backup.policy}",
+        subject=subject_of(backup.policy),
+        target=wish.target,
+        as_of=f"{backup.as_of:%Y-%m-%d %H:%M:%S} UTC",
+        moment=wish.moment.isoformat() if wish.moment else "",
+        database=wish.database,
+        folder=wish.folder,
+        schema=wish.schema,
+        table=wish.table,
+    )
 
 
 def _check(backup: Backup, wish: Wish) -> None:

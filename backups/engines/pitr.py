@@ -18,7 +18,6 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, Any
 
 import psycopg
@@ -79,9 +78,10 @@ class PitrEngine:
         source = Server.at(str(job.settings["database"]))
         hand.mask(source.password)
         cluster = cluster_at(source)
-        with tempfile.TemporaryDirectory(prefix="cp-base-") as folder:
-            before = self._parents_manifest(job, cluster, Path(folder), hand)
-            with self._started(source, job, before, Path(folder), hand) as copy:
+        # Files without a name: whoever dies leaves nothing of them.
+        with tempfile.TemporaryFile() as file:
+            before = self._parents_manifest(job, cluster, file, hand)
+            with self._started(source, job, before, hand) as copy:
                 stored = job.store.put(
                     job.key + MAIN + job.sealer.suffix, job.sealer.seal(copy.compressed(hand)), check=hand.check
                 )
@@ -97,8 +97,8 @@ class PitrEngine:
             level="incremental" if copy.is_incremental else "full",
         )  # fmt: skip
 
-    def _parents_manifest(self, job: Job, cluster: Cluster, folder: Path, hand: Hand) -> Path | None:
-        """The file an incremental backup builds on; None, with a line in the log, when none is possible."""
+    def _parents_manifest(self, job: Job, cluster: Cluster, file: IO[bytes], hand: Hand) -> IO[bytes] | None:
+        """The file, filled, that an incremental backup builds on; None, with a line in the log, when none is possible."""
         if job.parent is None:
             return None
         if words := why_whole(job.parent, cluster):
@@ -106,35 +106,33 @@ class PitrEngine:
             return None
         name = f"{MANIFEST}.zst"
         key = next((one["key"] for one in job.parent["objects"] if one["name"].startswith(name)), "")
-        path = folder / MANIFEST
         try:
             if not key:
                 raise StepError("it has none")
             with (
                 job.store.open(key) as stored,
                 job.sealer.unseal(stored, str(job.parent["key_id"])) as opened,
-                path.open("wb") as file,
             ):
                 zstandard.ZstdDecompressor().copy_stream(opened, file)
+            file.flush()
+            file.seek(0)
         except (StepError, zstandard.ZstdError) as error:
             hand.log(f"A whole backup: the list of files of {job.parent['key']} cannot be read: {error}")
             return None
-        return path
+        return file
 
     @contextmanager
-    def _started(
-        self, source: Server, job: Job, before: Path | None, folder: Path, hand: Hand
-    ) -> Iterator["BaseBackup"]:
+    def _started(self, source: Server, job: Job, before: IO[bytes] | None, hand: Hand) -> Iterator["BaseBackup"]:
         """pg_basebackup, with its first bytes already here. What the server refuses as incremental is taken whole."""
         if before is not None:
             try:
-                copy = BaseBackup(source, folder, before, total=job.parent["source_bytes"] if job.parent else 0)
+                copy = BaseBackup(source, before, total=job.parent["source_bytes"] if job.parent else 0)
                 with copy.running(hand):
                     yield copy
                 return
             except NotBegun as error:
                 hand.log(f"A whole backup: the server does not give an incremental one: {error}")
-        copy = BaseBackup(source, folder, None, total=size_of(source))
+        copy = BaseBackup(source, None, total=size_of(source))
         with copy.running(hand):
             yield copy
 
@@ -176,42 +174,43 @@ class NotBegun(StepError):
 class BaseBackup:
     """One run of pg_basebackup. manifest: backup_manifest, compressed. bytes_read: of the stream."""
 
-    def __init__(self, source: Server, folder: Path, before: Path | None, *, total: int) -> None:
+    def __init__(self, source: Server, before: IO[bytes] | None, *, total: int) -> None:
         self.source = source
         self.is_incremental = before is not None
         self.total = total
         self.bytes_read = 0
         self.manifest = b""
-        self._errors = folder / "errors"
         self._watch = ManifestWatch()
         self._tail = b""
         self._packer = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
         self._command = [
             program("pg_basebackup"), "--pgdata=-", "--format=tar", "--wal-method=fetch", "--checkpoint=fast",
             "--no-password", "--label=controlplane",
-            *([f"--incremental={before}"] if before else []),
+            *([f"--incremental=/dev/fd/{before.fileno()}"] if before else []),
         ]  # fmt: skip
+        self._files = (before.fileno(),) if before else ()
         self._first = b""
         self._process: subprocess.Popen[bytes]
+        self._errors: IO[bytes]
 
     @contextmanager
     def running(self, hand: Hand) -> Iterator[None]:
         """Start it and wait for its first bytes. Raises NotBegun. It is ended with the block."""
-        with self._errors.open("wb") as errors:
+        with tempfile.TemporaryFile() as self._errors:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
-                env={**self.source.environment(), "PGDATABASE": ""}, start_new_session=True,
+                self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._errors,
+                env={**self.source.environment(), "PGDATABASE": ""}, start_new_session=True, pass_fds=self._files,
             )  # fmt: skip
-        try:
-            self._first = self._read(hand)
-            if not self._first:
+            try:
+                self._first = self._read(hand)
+                if not self._first:
+                    self._process.wait()
+                    raise NotBegun(f"pg_basebackup gave nothing: {self._last_words()}")
+                yield
+            finally:
+                self._process.kill()
                 self._process.wait()
-                raise NotBegun(f"pg_basebackup gave nothing: {self._last_words()}")
-            yield
-        finally:
-            self._process.kill()
-            self._process.wait()
-            self._output.close()
+                self._output.close()
 
     def compressed(self, hand: Hand) -> Iterator[bytes]:
         """The stream. Raises StepError when it is not whole."""
@@ -265,5 +264,6 @@ class BaseBackup:
         return self._process.stdout
 
     def _last_words(self) -> str:
-        lines = self._errors.read_text(errors="replace").splitlines()
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").splitlines()
         return " ".join(line.removeprefix("pg_basebackup: ") for line in lines[-3:]) or "it said nothing"

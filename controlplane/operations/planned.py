@@ -7,6 +7,8 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
+from controlplane.operations.plans import ALREADY
+
 DIGEST = re.compile(r"\b(sha256:[0-9a-f]{4})[0-9a-f]{8,}([0-9a-f]{4})\b")
 
 
@@ -54,8 +56,14 @@ class Planned:
     @property
     def untouched(self) -> list[tuple[str, str]]:
         """What the plan leaves alone, and why."""
+        return [(row["what"], row["to"]) for row in self._plan["changes"] if row["to"] == ALREADY]
+
+    @property
+    def changes(self) -> list[tuple[str, str, str]]:
+        """What becomes different that is no heading of steps: what, from, to."""
         headings = {step["group"] for step in self._plan["steps"]}
-        return [(row["what"], row["to"]) for row in self._plan["changes"] if row["what"] not in headings]
+        rows = (row for row in self._plan["changes"] if row["what"] not in headings and row["to"] != ALREADY)
+        return [(row["what"], _short(row["from"]), _short(row["to"])) for row in rows]
 
 
 def _short(text: str) -> str:

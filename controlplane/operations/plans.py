@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 Arguments = dict[str, Any]
+# What a row of a plan's changes says to in the end, when nothing has to be done.
+ALREADY = "already on it"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controlplane.operations.errors import StepError
-from controlplane.operations.plans import Arguments, Retry, StepSpec
+from controlplane.operations.plans import ALREADY, Arguments, Retry, StepSpec
 from controlplane.operations.registry import StepFunction
 from environments.drivers.base import Rollout, Running, Software, Target
 from environments.drivers.ecs_service import EcsService, digest_in, repository_of
@@ -80,7 +80,7 @@ class EcsDriver:
         if _setting(target, "force_new_deployment"):
             return _forced(target, now, to)
         if now.digest and now.digest == to.digest:
-            return Rollout((), (), ({"what": now.instance, "from": _named(now), "to": "already on it"},))
+            return Rollout((), (), ({"what": now.instance, "from": _named(now), "to": ALREADY},))
         return _renewal(target, now, to)
 
     def check_settings(self, given: Mapping[str, Any]) -> dict[str, str]:

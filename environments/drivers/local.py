@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from controlplane.operations.errors import StepError
-from controlplane.operations.plans import Retry, StepSpec
+from controlplane.operations.plans import ALREADY, Retry, StepSpec
 from controlplane.operations.registry import Seen, StepContext, StepFunction, Verdict, failed, passed, pending
 from environments.addresses import NoAnswer, get
 from environments.drivers.base import Instance, Rollout, Running, Software, Target
@@ -77,7 +77,7 @@ class LocalDriver:
         for instance in target.instances:
             before = now.get(instance.name, Running(instance.name, "", ""))
             if before.digest == to.digest and before.reference != OUT_OF_ROTATION:
-                changes.append({"what": instance.name, "from": _named(before), "to": "already on it"})
+                changes.append({"what": instance.name, "from": _named(before), "to": ALREADY})
                 continue
             back = _recovery(target, instance, before, to)
             undo = (*(step.key for step in back), *undo)

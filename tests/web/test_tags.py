@@ -42,6 +42,11 @@ def test_duration(seconds: float | None, words: str) -> None:
     assert plain(ui.duration(seconds)) == words
 
 
+@pytest.mark.parametrize(("seconds", "words"), [(4 * 3600, "4 h"), (5400, "1 h 30 m"), (60, "1 m"), (40, "40 s")])
+def test_promised(seconds: float, words: str) -> None:
+    assert plain(ui.promised(seconds)) == words
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [

@@ -35,7 +35,7 @@ def state(tone: str, word: str) -> SafeString:
 
 @register.filter
 def duration(value: float | timedelta | None) -> str:
-    """Seconds in people's words, two units at most: 0.4 s, 41 s, 1 m 48 s, 4 h, 3 d 4 h; nothing is –."""
+    """Seconds in people's words, two units at most: 0.4 s, 41 s, 1 m 48 s, 2 h 50 m, 3 d 4 h; nothing is –."""
     if value is None:
         return "–"
     seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
@@ -44,9 +44,14 @@ def duration(value: float | timedelta | None) -> str:
     whole = round(seconds)
     for size, big, small, below in ((DAY, "d", "h", HOUR), (HOUR, "h", "m", MINUTE), (MINUTE, "m", "s", 1)):
         if whole >= size:
-            rest = whole % size // below
-            return NO_BREAK.join([str(whole // size), big, *([str(rest), small] if rest else [])])
+            return NO_BREAK.join((str(whole // size), big, f"{whole % size // below:02}".lstrip("0") or "0", small))
     return f"{whole}{NO_BREAK}s"
+
+
+@register.filter
+def promised(value: float | timedelta | None) -> str:
+    """A duration that somebody promised, round as promises are: 4 h, not 4 h 0 m."""
+    return re.sub(f"{NO_BREAK}0{NO_BREAK}[a-z]$", "", duration(value))
 
 
 def ago(at: datetime, now: datetime) -> str:
