@@ -9,9 +9,10 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from backups.manifest import NAME, read_manifest, time_of
-from backups.models import Backup, BackupRun, Policy, PolicyClock, RestorePoint, Storage
+from backups.models import Backup, BackupRun, Kind, Policy, PolicyClock, RestorePoint, Storage
 from backups.storage import open_store
 from backups.storage.base import Store
+from backups.wal_retention import rebuild_ranges
 from controlplane.audit.record import Who, record
 from controlplane.operations.errors import StepError
 from controlplane.operations.models import Operation, Step
@@ -107,6 +108,7 @@ class Rebuilt:
 
     known: int = 0
     entered: int = 0
+    ranges: int = 0  # of WAL
     problems: list[str] | None = None
 
 
@@ -131,6 +133,8 @@ def rebuild(storage: Storage, who: Who) -> Rebuilt:
             found.problems.append(f"{key}: {error}")
         except Environment.DoesNotExist:
             found.problems.append(f"{key}: there is no environment {manifest['environment']}; declare it, then again.")
+    for policy in Policy.objects.filter(storage=storage, kind=Kind.PITR).select_related("environment"):
+        found.ranges += rebuild_ranges(policy, store)
     return found
 
 

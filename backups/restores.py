@@ -94,12 +94,13 @@ def _server(source: Source) -> Server:
     return Server.at(str(source.policy.settings["database"]))
 
 
+# Both fit into the 63 characters of a name in PostgreSQL: what is longer is cut, and would not be found again.
 def _fresh_name(database: str, operation_id: int) -> str:
-    return f"{database}_restored_{operation_id}"
+    return f"{database}_new_{operation_id}"
 
 
 def _replaced_name(database: str, operation_id: int) -> str:
-    return f"{database}_replaced_{operation_id}"
+    return f"{database}_old_{operation_id}"
 
 
 def _mark(operation_id: int) -> str:
@@ -261,7 +262,7 @@ def _restore_files(context: StepContext, *, backup: int, folder: str) -> None:
         source = source_of(backup)
         manifest = source.manifest
         if source.backup.kind == Kind.IMAGES:
-            target = restored_folder(folder or f"images-{backup}")
+            target = restored_folder(folder)
             target.mkdir(mode=0o700, parents=True, exist_ok=True)
             for image in manifest["facts"]["images"]:
                 restore_image(manifest, source.store, source.sealer, image["reference"], target, context)

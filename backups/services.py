@@ -30,7 +30,8 @@ from environments.models import Environment, Placement
 BACKUP, PROOF, RESTORE, CLEANUP = "backup", "restore test", "restore", "backup clean-up"
 CLOCK = Machine(SYSTEM("clock"))
 DATABASE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,48}")
-TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,62}(\.[A-Za-z_][A-Za-z0-9_$]{0,62})?")
+SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,62}")
+TABLE_NAME = re.compile(rf"{SCHEMA_NAME.pattern}(\.{SCHEMA_NAME.pattern})?")
 TARGETS: dict[str, tuple[str, ...]] = {
     Kind.DATABASE: (Restore.Target.SCRATCH, Restore.Target.NEW, Restore.Target.EXISTING),
     Kind.PITR: (Restore.Target.SCRATCH, Restore.Target.NEW, Restore.Target.EXISTING),
@@ -126,6 +127,7 @@ def request_proof(actor: Actor | Machine, backup: Backup, *, reason: str) -> Ope
     """Restore it into a scratch PostgreSQL and compare. Raises PermissionDenied, Http404, Conflict or Invalid."""
     if isinstance(actor, Actor):
         require(actor, Role.OPERATOR, [backup.environment.slug], f"test backup {backup.pk}")
+    policy_of(backup)
     whole = there(backup)
     if whole.outcome is Outcome.FAILED:
         raise Conflict(whole.reason)
@@ -224,19 +226,31 @@ def aim_of(backup: Backup, wish: Wish) -> Aim:
     )
 
 
+def policy_of(backup: Backup) -> Policy:
+    """The policy that says where the database is and with which key it is opened. Raises Invalid."""
+    if backup.policy is None:
+        raise Invalid(f"The policy {backup.policy_slug} is not there any more. Declare it again, then restore.")
+    return backup.policy
+
+
 def _check(backup: Backup, wish: Wish) -> None:
     possible = TARGETS[backup.kind]
     if wish.target not in possible:
         names = ", ".join(Restore.Target(one).label for one in possible)
         raise Invalid(f"A backup of {backup.get_kind_display()} can be restored into: {names}.")
-    if wish.target in (Restore.Target.NEW, Restore.Target.EXISTING) and not DATABASE_NAME.fullmatch(wish.database):
+    named = wish.target in (Restore.Target.NEW, Restore.Target.EXISTING)
+    if (named or wish.database) and not DATABASE_NAME.fullmatch(wish.database):
         raise Invalid("Give the name of a database: small letters, digits and _, at most 49 characters.")
+    if (wish.schema or wish.table) and backup.kind not in (Kind.DATABASE, Kind.PITR):
+        raise Invalid(f"A backup of {backup.get_kind_display()} has no tables: leave schema and table empty.")
     if wish.table and not TABLE_NAME.fullmatch(wish.table):
         raise Invalid(f"“{wish.table}” is no name of a table; write it as in users, or public.users.")
-    if wish.schema and not TABLE_NAME.fullmatch(wish.schema):
+    if wish.schema and not SCHEMA_NAME.fullmatch(wish.schema):
         raise Invalid(f"“{wish.schema}” is no name of a schema.")
     if (wish.schema or wish.table) and wish.target == Restore.Target.EXISTING:
         raise Invalid("A part replaces no whole database. Restore it into a new one, then copy what you need.")
+    if backup.kind == Kind.IMAGES and not wish.folder:
+        raise Invalid("Give the folder a name: images are not put back into a registry.")
     if wish.folder and ("\x00" in wish.folder or PurePosixPath(wish.folder).is_absolute()
                         or ".." in PurePosixPath(wish.folder).parts):  # fmt: skip
         raise Invalid("Give the folder a plain name; it is made below the folder “restored” of the data folder.")
@@ -246,9 +260,7 @@ def _check(backup: Backup, wish: Wish) -> None:
 
 def _backup_for(backup: Backup, moment: datetime) -> Backup:
     """The base from which one gets to the moment. Refused at once, with the nearest possible times, where none does."""
-    if backup.policy is None:
-        raise Invalid(f"The policy {backup.policy_slug} is not there any more. Declare it again, then restore.")
-    windows = recoverable(backup.policy)
+    windows = recoverable(policy_of(backup))
     for window in reversed(windows):
         if window.since <= moment <= window.until:
             return Backup.objects.select_related("environment", "policy", "storage").get(pk=window.backup)

@@ -1,9 +1,13 @@
-"""How far back the WAL is kept: to the segment in which the recovery of the oldest kept base begins."""
+"""Which WAL is kept: from the segment on in which the recovery of the oldest kept base begins."""
+
+from collections.abc import Iterator
+from datetime import datetime
 
 from django.db import transaction
 
-from backups.models import Backup, Policy, WalRange
+from backups.models import Backup, Policy, WalRange, WalStream
 from backups.storage.base import Store
+from backups.wal import slot_of
 from backups.wal_segments import HISTORY, Segment, position, stored_file
 from backups.window import DEFAULT_SEGMENT_BYTES
 
@@ -37,3 +41,34 @@ def trim_wal(policy: Policy, store: Store) -> list[str]:
         if file and not HISTORY.fullmatch(file.name) and Segment.named(file.name, size).number < first:
             gone.append(entry.key)
     return gone
+
+
+def rebuild_ranges(policy: Policy, store: Store) -> int:
+    """Write down which WAL stands in the storage, where nothing is known of it; returns the number of ranges.
+
+    The times are those at which the storage got the objects: what is in them is not newer.
+    """
+    stream, _ = WalStream.objects.get_or_create(policy=policy, defaults={"slot": slot_of(policy)})
+    if stream.ranges.exists():
+        return 0
+    needed = first_needed(policy)
+    size = needed[1] if needed else DEFAULT_SEGMENT_BYTES
+    ranges: list[WalRange] = []
+    for timeline, number, at, stored in sorted(_segments(policy, store, size)):
+        last = ranges[-1] if ranges else None
+        if last is None or (last.timeline, last.last + 1) < (timeline, number):
+            ranges.append(WalRange(stream=stream, timeline=timeline, first=number, last=number, since=at, until=at,
+                                   size=stored))  # fmt: skip
+        else:
+            last.last, last.until, last.size = number, max(at, last.until), last.size + stored
+    WalRange.objects.bulk_create(ranges)
+    return len(ranges)
+
+
+def _segments(policy: Policy, store: Store, size: int) -> Iterator[tuple[int, int, datetime, int]]:
+    """Timeline, number, time in the storage and bytes of each file that is there, beginnings too."""
+    for entry in store.list(f"{policy.prefix}wal/"):
+        file = stored_file(entry.key, policy.prefix)
+        if file and not HISTORY.fullmatch(file.name):
+            segment = Segment.named(file.name, size)
+            yield segment.timeline, segment.number, entry.modified, entry.size

@@ -98,7 +98,7 @@ class PitrEngine:
         )  # fmt: skip
 
     def _parents_manifest(self, job: Job, cluster: Cluster, file: IO[bytes], hand: Hand) -> IO[bytes] | None:
-        """The file, filled, that an incremental backup builds on; None, with a line in the log, when none is possible."""
+        """The file, filled with what an incremental backup builds on; None, with a line in the log, when none is."""
         if job.parent is None:
             return None
         if words := why_whole(job.parent, cluster):

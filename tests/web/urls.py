@@ -8,7 +8,7 @@ def empty(_request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
-NAMES = ("approvals", "deployments", "releases", "audit", "people", "tokens", "login", "logout", "nav-counts")
+NAMES = ("approvals", "deployments", "releases", "backups", "audit", "people", "tokens", "login", "logout", "nav-counts")
 
 urlpatterns = [
     path("", empty, name="board"),

@@ -35,7 +35,7 @@ class Command(BaseCommand):
                 found = rebuild(storage, SYSTEM("manage.py catalog"))
             except StepError as error:
                 raise CommandError(f"{storage}: {error}") from error
-            print(f"{storage}: {found.entered} entered, {found.known} known already")
+            print(f"{storage}: {found.entered} entered, {found.known} known already, {found.ranges} ranges of WAL")
             for problem in found.problems or []:
                 self.stderr.write(f"{storage}: {problem}")
                 failed = True
