@@ -1,6 +1,7 @@
 """An HTTP proxy in front of an S3 server that fails as networks and servers do, and a bucket behind it."""
 
 import http.client
+import sys
 import threading
 import uuid
 from collections import Counter, defaultdict, deque
@@ -46,6 +47,15 @@ DROPPED = Fault(status=200)  # says yes and keeps nothing
 GARBLED = Fault(garbles=True)
 
 
+class _Quiet(ThreadingHTTPServer):
+    """A connection that is lost, on either side, is what this is for: nothing to be told."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of connections."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
 class Proxy:
     """Between the client and a server. asked: how often each action came."""
 
@@ -54,7 +64,7 @@ class Proxy:
         self.asked: Counter[str] = Counter()
         self.faults: dict[str, deque[Fault]] = defaultdict(deque)
         handler = type("Handler", (_Handler,), {"proxy": self})
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._http = _Quiet(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"

@@ -1,4 +1,4 @@
-"""`bin/chaos [operations] --rounds N --json`: bad luck, judged from outside. See docs/chaos.md."""
+"""`bin/chaos [operations|backups] --rounds N --json`: bad luck, judged from outside. See docs/chaos.md."""
 
 import argparse
 import json
@@ -6,12 +6,14 @@ import os
 import shutil
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 
 import django
 
 from controlplane.embedded.stack import Stack
 
+WRONG_BACKUPS = ("false_green", "lost", "orphans", "stuck", "false_red")
 WRONG = ("wrong_end", "repeated_effects", "lost_events", "doubled_events", "stuck", "stale_writes")
 SETTINGS = {
     "DJANGO_SETTINGS_MODULE": "controlplane.settings",
@@ -24,9 +26,9 @@ SETTINGS = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bin/chaos", description=__doc__)
-    parser.add_argument("what", nargs="?", default="operations", choices=["operations"])
-    parser.add_argument("--rounds", type=int, default=30, help="deployments with one piece of bad luck each")
-    parser.add_argument("--fleets", type=int, default=6, help="environments that deploy at the same time")
+    parser.add_argument("what", nargs="?", default="operations", choices=["operations", "backups"])
+    parser.add_argument("--rounds", type=int, default=30, help="each with one piece of bad luck")
+    parser.add_argument("--fleets", type=int, default=6, help="how many go on at the same time")
     parser.add_argument("--seed", type=int, default=None, help="repeat an earlier run's choice of faults")
     parser.add_argument("--json", action="store_true", help="print the figures alone")
     parser.add_argument("--keep", action="store_true", help="leave the data folder for a look")
@@ -35,18 +37,22 @@ def main() -> int:
     folder.chmod(0o711)
     for name in ("DATABASE_URL", "REDIS_URL"):
         os.environ.pop(name, None)  # never anybody's real servers
-    with Stack(folder) as stack:
+    backups = arguments.what == "backups"
+    with Stack(folder, demo=backups) as stack:
         os.environ.update(stack.env, **SETTINGS)
+        if backups:
+            # Sockets of scratch servers go here, so that those of others on this machine are not taken for ours.
+            (folder / "tmp").mkdir(mode=0o711)
+            os.environ["TMPDIR"] = str(folder / "tmp")
         django.setup()
-        from tests.chaos.rounds import Chaos  # noqa: PLC0415 - needs Django
-
-        figures = Chaos(stack, folder, arguments).run()
+        rounds = import_module("tests.chaos.backups.rounds" if backups else "tests.chaos.rounds")  # needs Django
+        figures = rounds.Chaos(stack, folder, arguments).run()
     if arguments.keep:
         print(f"kept: {folder}", file=sys.stderr)
     else:
         shutil.rmtree(folder, ignore_errors=True)
     print(json.dumps(figures))
-    return 0 if not any(figures[key] for key in WRONG) else 1
+    return 0 if not any(figures[key] for key in (WRONG_BACKUPS if backups else WRONG)) else 1
 
 
 if __name__ == "__main__":

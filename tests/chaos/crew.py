@@ -15,22 +15,24 @@ PARENTS = 2
 
 
 class Crew:
-    """Two workers, a clock and a web process, each started again when it is gone."""
+    """Two workers, a clock and perhaps a web process, each started again when it is gone."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, children: int = CHILDREN, web: bool = True) -> None:
         self.logs = folder / "logs"
         self.port = free_port()
         python = sys.executable
         worker = [
-            python, "-m", "celery", "-A", "tests.chaos.worker", "worker", "-P", "prefork", "-c", str(CHILDREN),
+            python, "-m", "celery", "-A", "tests.chaos.worker", "worker", "-P", "prefork", "-c", str(children),
             "--without-gossip", "--without-mingle", "-l", "WARNING",
         ]  # fmt: skip
-        web = [
+        uvicorn = [
             python, "-m", "uvicorn", "controlplane.asgi:application", "--host", "127.0.0.1", "--port", str(self.port),
             "--timeout-graceful-shutdown", "2", "--log-level", "warning",
         ]  # fmt: skip
         self.commands = {f"worker-{n}": [*worker, "-n", f"chaos{n}@%h"] for n in range(PARENTS)}
-        self.commands |= {"clock": [python, "manage.py", "clock"], "web": web}
+        self.commands["clock"] = [python, "manage.py", "clock"]
+        if web:
+            self.commands["web"] = uvicorn
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def tend(self) -> None:

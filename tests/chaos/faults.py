@@ -36,9 +36,14 @@ class Fault:
     def arm(self, folder: Path, operation_id: int, choice: random.Random) -> None:
         """Lay the fault where the worker finds it at its boundary."""
         nth = 1 if self.boundary in ("claimed", "finished") else choice.randint(1, 6)
-        path = folder / f"{operation_id}.json"
-        path.with_suffix(".new").write_text(json.dumps({"boundary": self.boundary, "nth": nth, "action": self.action}))
-        path.with_suffix(".new").rename(path)
+        arm(folder, operation_id, self.boundary, self.action, nth)
+
+
+def arm(folder: Path, operation_id: int, boundary: str, action: str, nth: int) -> None:
+    """Lay it where the worker of the operation finds it when it comes to the boundary for the nth time."""
+    path = folder / f"{operation_id}.json"
+    path.with_suffix(".new").write_text(json.dumps({"boundary": boundary, "nth": nth, "action": action}))
+    path.with_suffix(".new").rename(path)
 
 
 def holder(operation: Operation) -> int | None:

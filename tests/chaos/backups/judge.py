@@ -1,0 +1,174 @@
+"""The judge: restores what the catalog calls a backup by PostgreSQL's own programs, and asks it what it is.
+
+Nothing of `backups/` takes part: the manifest is read as a person would by hand, the object is opened by zstd and age,
+a dump is loaded by pg_restore, a cluster is unpacked, combined and started.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyrage
+import zstandard
+
+from controlplane.embedded.place import Place
+from controlplane.embedded.postgres import Postgres
+from tests.chaos.backups.world import STILL, TRUTH, Lane, Places
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A backup to be judged. keys: the chain, the whole one first. since, until: what it may hold at the least, at
+    the most, of each database, as its writer counts."""
+
+    number: int
+    lane: Lane
+    keys: list[str]
+    since: Mapping[str, int]
+    until: Mapping[str, int]
+
+
+class Judge:
+    """With a server of its own, which no piece of bad luck reaches."""
+
+    def __init__(self, place: Place, folder: Path, places: Places, lanes: list[Lane], password: str) -> None:
+        self.place, self.places, self.password = place, places, password
+        self.lanes = {lane.database: lane for lane in lanes}
+        self.log = folder / "logs" / "judge.log"
+        self.folder = folder / "judge"
+        self.folder.mkdir()
+        self.server = Postgres(place, password=password, port=None, log=self.log, durable=False, name="judge")
+        self.server.start()
+        self.seen: dict[str, str] = {}  # the SHA-256 of each object when it was restored
+
+    def stop(self) -> None:
+        """End of the run."""
+        self.server.stop()
+
+    # --- one backup -------------------------------------------------------------------------------
+
+    def problems(self, case: Case) -> list[str]:
+        """Why it is no backup, in words; nothing when it restores to a moment of its database."""
+        try:
+            if case.lane.is_cluster:
+                return self._cluster(case)
+            return self._dump(case)
+        except KeyError as missing:
+            return [f"{missing} is not in the storage"]
+        except (OSError, ValueError, psycopg.Error, pyrage.DecryptError, zstandard.ZstdError,
+                tarfile.TarError, subprocess.CalledProcessError) as error:  # fmt: skip
+            said = getattr(error, "stderr", b"") or b""
+            return [f"{type(error).__name__}: {error} {said.decode(errors='replace')[-500:]}"]
+
+    def changed(self, lane: Lane, key: str) -> list[str]:
+        """Whether the objects of a backup that was restored are still what they were then."""
+        try:
+            manifest = self._manifest(lane, key)
+            keys = [one["key"] for one in manifest["objects"]]
+            return [f"{one} is another one" for one in keys if self._digest(lane, one) != self.seen.get(one)]
+        except (KeyError, ValueError) as error:
+            return [f"{error} is gone"]
+
+    def _digest(self, lane: Lane, key: str) -> str:
+        return hashlib.sha256(self.places.read(lane, key)).hexdigest()
+
+    def _manifest(self, lane: Lane, key: str) -> dict[str, Any]:
+        manifest: dict[str, Any] = json.loads(self.places.read(lane, key + MANIFEST))
+        return manifest
+
+    def _opened(self, lane: Lane, manifest: Mapping[str, Any]) -> io.BufferedReader:
+        """The main object, decrypted and unpacked."""
+        for one in manifest["objects"]:
+            content = self.places.read(lane, one["key"])
+            self.seen[one["key"]] = digest = hashlib.sha256(content).hexdigest()
+            if digest != one["sha256"]:
+                raise ValueError(f"{one['key']} has another SHA-256 than its manifest says")
+        content = self.places.read(lane, manifest["objects"][0]["key"])
+        if lane.identity:
+            content = pyrage.decrypt(content, [pyrage.x25519.Identity.from_str(lane.identity)])
+        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(io.BytesIO(content)))
+
+    def _dump(self, case: Case) -> list[str]:
+        manifest = self._manifest(case.lane, case.keys[-1])
+        path = self.folder / f"{case.number}.dump"
+        database = f"judged_{case.number}"
+        with closing(psycopg.connect(self.server.url, autocommit=True)) as admin:
+            admin.execute(f"CREATE DATABASE {database} TEMPLATE template0".encode())
+            try:
+                with self._opened(case.lane, manifest) as dump, path.open("wb") as file:
+                    shutil.copyfileobj(dump, file)
+                self._pg_restore(path, database)
+                return self._ask(case, self.server, database, case.lane.database, manifest)
+            finally:
+                path.unlink(missing_ok=True)
+                admin.execute(f"DROP DATABASE {database} WITH (FORCE)".encode())
+
+    def _pg_restore(self, path: Path, database: str) -> None:
+        program = str(self.place.postgres_programs / "pg_restore")
+        url = self.server.url_of(database)
+        command = [program, "--exit-on-error", "--no-owner", f"--dbname={url}", str(path)]
+        subprocess.run(command, capture_output=True, check=True, stdin=subprocess.DEVNULL)
+
+    def _cluster(self, case: Case) -> list[str]:
+        """Unpack each of the chain, combine them, start what comes out."""
+        name = f"judged-{case.number}"
+        parts = [self.place.folder / f"{name}-{index}" for index in range(len(case.keys))]
+        server = Postgres(self.place, password=self.password, port=None, log=self.log, durable=False, name=name)
+        try:
+            for key, part in zip(case.keys, parts, strict=True):
+                with (
+                    self._opened(case.lane, self._manifest(case.lane, key)) as stream,
+                    tarfile.open(fileobj=stream, mode="r|") as archive,
+                ):
+                    archive.extractall(part, filter="fully_trusted")
+            if len(parts) == 1:
+                parts[0].rename(server.folder)
+            else:
+                program = str(self.place.postgres_programs / "pg_combinebackup")
+                command = [program, "--no-sync", "--output", str(server.folder), *map(str, parts)]
+                subprocess.run(command, capture_output=True, check=True, stdin=subprocess.DEVNULL)
+            self._own(server.folder)
+            server.start()
+            return [words for one in self.lanes for words in self._ask(case, server, one, one, {})]
+        finally:
+            server.stop()
+            for folder in [*parts, server.folder]:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _own(self, folder: Path) -> None:
+        folder.chmod(0o700)
+        if self.place.account is not None:
+            for path in [folder, *folder.rglob("*")]:
+                os.chown(path, *self.place.account, follow_symlinks=False)
+
+    # --- what came back ---------------------------------------------------------------------------
+
+    def _ask(self, case: Case, server: Postgres, database: str, source: str, manifest: Mapping[str, Any]) -> list[str]:
+        with closing(psycopg.connect(server.url_of(database), autocommit=True)) as connection:
+            row = connection.execute(TRUTH.encode()).fetchone()
+            still = connection.execute(STILL.encode()).fetchone()
+            if row is None or still is None:
+                return [f"{source} is empty"]
+            moment, whole, balanced = row
+            wrong = [] if whole else [f"{source}: the events are not those of moment {moment}"]
+            wrong += [] if balanced else [f"{source}: the accounts are of no single moment"]
+            wrong += [] if still[0] == self.lanes[source].still else [f"{source}: what never changed is another"]
+            if not case.since[source] <= moment <= case.until[source]:
+                wrong.append(f"{source}: of {moment}, not between {case.since[source]} and {case.until[source]}")
+            for table in manifest.get("facts", {}).get("tables", []):
+                count = connection.execute(f"SELECT count(*) FROM ONLY {table['name']}".encode()).fetchone()
+                if count is None or count[0] != table["rows"]:
+                    wrong.append(f"{table['name']} has {count and count[0]} rows, not {table['rows']}")
+        return wrong
