@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
 
 from backups import services
 from backups.access import load_backup, load_policy, visible_backups
-from backups.models import Backup, BackupAlert, Kind
+from backups.models import Backup, BackupAlert
 from backups.overview import PolicyView, overview
 from backups.services import Wish
 from controlplane.accounts.api import ApiRequest
@@ -29,6 +29,7 @@ AT_MOST = 100
 ACTING = problems(403, 404, 409, 413, 415, 422)
 Name = Annotated[str, StringConstraints(max_length=127, pattern=r"^[^\x00]*$")]
 # Spelled out: in the description, enumerations of the same name would be one.
+WhatIs = Literal["database", "pitr", "uploads", "configuration", "images"]
 BackupState = Literal["available", "damaged", "deleted"]
 AlertKind = Literal["failed", "missed", "overrun", "stale", "unproven", "wal_gap", "wal_lag"]
 
@@ -54,7 +55,7 @@ class PolicyOut(BaseModel):
 
     environment: str
     policy: str
-    kind: Kind
+    kind: WhatIs
     paused: bool
     schedule: str
     time_zone: str
@@ -76,7 +77,7 @@ class BackupOut(BaseModel):
     id: int
     environment: str
     policy: str
-    kind: Kind
+    kind: WhatIs
     level: str
     state: BackupState
     as_of: datetime
@@ -133,10 +134,11 @@ class PointIn(Body):
 def policy_out(view: PolicyView) -> PolicyOut:
     """A policy as programs see it."""
     policy = view.policy
+    kind: Any = policy.kind
     return PolicyOut(
         environment=policy.environment.slug,
         policy=policy.slug,
-        kind=Kind(policy.kind),
+        kind=kind,
         paused=policy.paused,
         schedule=policy.schedule,
         time_zone=policy.time_zone,

@@ -5,9 +5,12 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from backups.models import Policy, PolicyClock, Storage
 from controlplane.accounts.models import Person, Role
 from controlplane.accounts.tokens import create_token
 from controlplane.audit.record import SYSTEM
+from tests.backups.history import entry
+from tests.estate import Estate
 
 
 @dataclass
@@ -44,6 +47,19 @@ def token(person: Person, role: Role = Role.ADMIN) -> str:
 def calls() -> Calls:
     """calls(person, cap): the API as this person's program."""
     return lambda person, role=Role.ADMIN: Caller({"Authorization": f"Bearer {token(person, role)}"})
+
+
+@pytest.fixture
+def there(alice: Person, estate: Estate, calls: Calls) -> dict[str, str]:
+    """Alice's operation in production, and a backup of it: the names in the addresses of what exists."""
+    storage = Storage.objects.create(slug="archive", kind="folder")
+    policy = Policy.objects.create(
+        environment=estate.production, slug="settings", kind="configuration", storage=storage
+    )
+    PolicyClock.objects.create(policy=policy)
+    number = calls(alice).deploy().json()["operation"]
+    return {"operation_id": str(number), "backup_id": str(entry(policy).pk), "environment": "production",
+            "slug": "settings"}  # fmt: skip
 
 
 def assert_problem(answer: Any, status: int, *words: str) -> dict[str, Any]:

@@ -55,20 +55,17 @@ def test_every_answer_is_as_promised(case: Any, headers: dict[str, str]) -> None
     case.call_and_validate(headers=headers)
 
 
-@pytest.fixture
-def number(alice: Person, estate: Estate, calls: Calls) -> int:
-    """An operation that waits for its approval."""
-    return int(calls(alice).deploy().json()["operation"])
-
-
 @schema.parametrize()
 @FEW
-def test_also_where_something_exists(case: Any, headers: dict[str, str], number: int) -> None:
-    """With a real operation, its plan's digest, and a real service and release."""
-    if "operation_id" in case.path_parameters:
-        case.path_parameters["operation_id"] = number
+def test_also_where_something_exists(case: Any, headers: dict[str, str], there: dict[str, str]) -> None:
+    """With a real operation, its plan's digest, a real service and release, and a backup."""
+    case.path_parameters |= {
+        name: int(value) if value.isdecimal() else value
+        for name, value in there.items()
+        if name in case.path_parameters
+    }
     if isinstance(case.body, dict):
-        digest = Operation.objects.values_list("plan_digest", flat=True).get(pk=number)
+        digest = Operation.objects.values_list("plan_digest", flat=True).get(pk=there["operation_id"])
         real = {
             "service": "api", "environment": "production", "version": "1.5.0", "plan_digest": digest,
             "step": "production-1-swap",

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from backups.models import Backup
 from controlplane.accounts.models import Person
 from controlplane.api import api
 from controlplane.operations.models import Event, Operation
 from deployments.models import Release
 from tests.api.conftest import Calls, assert_problem
-from tests.estate import Estate
 
 BODIES: dict[str, dict[str, Any]] = {
     "approvals": {"plan_digest": "0" * 64},
@@ -20,9 +20,15 @@ BODIES: dict[str, dict[str, Any]] = {
     "resolution": {"step": "production-1-swap", "answer": "done"},
     "deployments": {"service": "api", "environment": "production", "version": "1.5.0", "reason": "x"},
     "releases": {"service": "api", "version": "9.0.0", "image": "i", "digest": "sha256:" + "0" * 64},
+    "runs": {"reason": "x"},
+    "tests": {"reason": "x"},
+    "restores": {"target": "configuration", "reason": "x"},
+    "restore-points": {"name": "before 1.5.0", "reason": "x"},
+    "hold": {"reason": "x"},
+    "release": {"reason": "x"},
 }
-# Releases belong to no environment, and the list of environments is empty for who sees none.
-OPEN = ("releases", "environments")
+# Releases belong to no environment, and these lists are empty for who sees none.
+OPEN = ("releases", "environments", "backup-policies", "backups")
 
 
 ROUTES = [
@@ -33,9 +39,9 @@ ROUTES = [
 
 
 @pytest.fixture
-def number(alice: Person, estate: Estate, calls: Calls) -> int:
-    """Alice's operation in production."""
-    return int(calls(alice).deploy().json()["operation"])
+def not_there(there: dict[str, str]) -> dict[str, str]:
+    """The names in the addresses of what does not exist."""
+    return {name: str(int(value) + 1) if value.isdecimal() else "nothing" for name, value in there.items()}
 
 
 @pytest.fixture
@@ -45,11 +51,9 @@ def blind(request: pytest.FixtureRequest) -> Person:
     return person
 
 
-def send(headers: dict[str, str], method: str, path: str, number: int) -> Any:
+def send(headers: dict[str, str], method: str, path: str, names: dict[str, str]) -> Any:
     body = json.dumps(BODIES.get(path.rpartition("/")[2], {}))
-    return Client().generic(
-        method, f"/api/v1/{path}".replace("{operation_id}", str(number)), body, "application/json", headers=headers
-    )
+    return Client().generic(method, f"/api/v1/{path.format(**names)}", body, "application/json", headers=headers)
 
 
 def nothing_happened() -> bool:
@@ -57,33 +61,34 @@ def nothing_happened() -> bool:
         Operation.objects.get().state == "awaiting_approval"
         and Event.objects.count() == 1
         and not Release.objects.filter(version="9.0.0").exists()
+        and Backup.objects.get().hold_reason == ""
     )
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_a_stranger_gets_nowhere(number: int, method: str, path: str) -> None:
-    assert_problem(send({}, method, path, number), 401)
-    assert_problem(send({}, method, path, number + 1), 401)
+def test_a_stranger_gets_nowhere(there: dict[str, str], not_there: dict[str, str], method: str, path: str) -> None:
+    assert_problem(send({}, method, path, there), 401)
+    assert_problem(send({}, method, path, not_there), 401)
     assert nothing_happened()
 
 
 @pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[1] not in OPEN])
 @pytest.mark.parametrize("blind", ["charlie", "eve"], indirect=True)
-def test_who_sees_nothing_there_cannot_even_tell_what_exists(
-    number: int, method: str, path: str, blind: Person, calls: Calls
+def test_who_sees_nothing_there_cannot_even_tell_what_exists(  # noqa: PLR0917 (fixtures)
+    there: dict[str, str], not_there: dict[str, str], method: str, path: str, blind: Person, calls: Calls
 ) -> None:
     headers = calls(blind).headers
-    there, not_there = send(headers, method, path, number), send(headers, method, path, number + 1)
-    assert_problem(there, 404)
-    assert there.content == not_there.content
+    seen, unseen = send(headers, method, path, there), send(headers, method, path, not_there)
+    assert_problem(seen, 404)
+    assert seen.content == unseen.content
     assert nothing_happened()
 
 
 @pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[0] == "POST"])
-def test_a_viewer_changes_nothing(number: int, method: str, path: str, dana: Person, calls: Calls) -> None:
-    assert_problem(send(calls(dana).headers, method, path, number), 403)
+def test_a_viewer_changes_nothing(there: dict[str, str], method: str, path: str, dana: Person, calls: Calls) -> None:
+    assert_problem(send(calls(dana).headers, method, path, there), 403)
     assert nothing_happened()
 
 
 def test_the_list_is_not_empty() -> None:
-    assert len(ROUTES) == 9
+    assert len(ROUTES) == 18
