@@ -19,7 +19,7 @@ MAGIC = b"PGDMP"
 CUSTOM = 1
 OLDEST, NEWEST = (1, 12), (1, 16)
 ROWS, LARGE_OBJECTS = 1, 3
-CHUNK = re.compile(rb"\0[\s\S]{0,4}")
+CHUNK = re.compile(rb"\0....", re.S)
 CHUNK_BYTES = 5
 END = bytes(CHUNK_BYTES)  # nothing else in a block of rows has five NULs in a row
 LAST_CHUNK = b"\\.\n\n\n"  # for psql, after the last row
@@ -214,19 +214,21 @@ class Walker:
         self.archive.tables.append(table)
         digest = xxhash.xxh3_128()
         tail = b""  # not hashed before it is known that it is not the last chunk
-        while not table.done:
+        done = False
+        while not done:
             yield from self._await(1)
             block = self._block[self._at :]
             text = CHUNK.sub(b"", block)
             # After an end comes the next block's kind, which now stands in the text: look for the end only then.
-            if b"\1" in text or b"\3" in text or block.endswith(END):
-                end = block.find(END)
-                if end >= 0:
-                    block, table.done = block[:end], True
-                    text = CHUNK.sub(b"", block)
-            headers, half_header = divmod(len(block) - len(text), CHUNK_BYTES)
-            self._at += len(block) + CHUNK_BYTES if table.done else len(block) - half_header
-            table.rows += headers if self._row_is_chunk else text.count(b"\n")
+            if (b"\1" in text or b"\3" in text or block.endswith(END)) and (end := block.find(END)) >= 0:
+                block, done = block[:end], True
+                text = CHUNK.sub(b"", block)
+            whole = text.partition(b"\0")[0]  # a header that is cut off stays for the next time
+            cut_off = len(text) - len(whole)
+            text = whole
+            self._at += len(block) - cut_off + (CHUNK_BYTES if done else 0)
+            chunks = (len(block) - cut_off - len(text)) // CHUNK_BYTES
+            table.rows += chunks if self._row_is_chunk else text.count(b"\n")
             table.bytes += len(text)
             if len(text) < len(LAST_CHUNK):
                 tail, text = tail + text, b""
@@ -236,13 +238,14 @@ class Walker:
                 digest.update(memoryview(text)[: -len(LAST_CHUNK)])
                 tail = text
             tail = tail[-len(LAST_CHUNK) :]
-            if half_header and not table.done:
+            if cut_off:
                 yield
         if tail != LAST_CHUNK:
             raise StepError(f"The data of {item.label} has no end in the dump.")
         table.rows -= 1 if self._row_is_chunk else LAST_CHUNK.count(b"\n")
         table.bytes -= len(LAST_CHUNK)
         table.hash = digest.hexdigest()
+        table.done = True  # last of all: another thread may be waiting for it
 
     def _objects(self) -> Reading:
         objects = self.archive.large_objects
