@@ -42,15 +42,15 @@ EVENTS = frozenset({BackupAlert.Kind.MISSED, BackupAlert.Kind.OVERRUN})
 
 def raise_alert(policy: Policy, kind: str, words: str, *, operation_id: int | None = None) -> bool:
     """Raise it, or bring the words of the open one up to date; whether it is new. Call it in a transaction."""
-    open_ones = BackupAlert.objects.filter(policy=policy, kind=kind, resolved_at=None)
-    if open_ones.exists():
-        if open_ones.exclude(words=words, operation_id=operation_id).update(words=words, operation_id=operation_id):
-            transaction.on_commit(lambda: ring("news", "backups environments"))
-        return False
-    BackupAlert.objects.bulk_create(
-        [BackupAlert(policy=policy, kind=kind, words=words, operation_id=operation_id)], ignore_conflicts=True
+    alert, is_new = BackupAlert.objects.get_or_create(
+        policy=policy, kind=kind, resolved_at=None, defaults={"words": words, "operation_id": operation_id}
     )
+    if not is_new and (alert.words, alert.operation_id) == (words, operation_id):
+        return False
     transaction.on_commit(lambda: ring("news", "backups environments"))
+    if not is_new:
+        BackupAlert.objects.filter(pk=alert.pk).update(words=words, operation_id=operation_id)
+        return False
     record(CLOCK, "backup.alert", f"policy {policy}", scopes=[policy.environment.slug], reason=words,
            data={"kind": kind, "operation": operation_id})  # fmt: skip
     return True
@@ -60,9 +60,8 @@ def resolve(policy: Policy, kinds: list[str]) -> int:
     """End those that are open; returns how many. Call it in a transaction."""
     rows = BackupAlert.objects.filter(policy=policy, kind__in=kinds, resolved_at=None)
     names = list(rows.values_list("kind", flat=True))
-    if not names:
-        return 0
-    rows.update(resolved_at=Now())
+    if not names or not rows.update(resolved_at=Now()):
+        return 0  # another clock was first
     transaction.on_commit(lambda: ring("news", "backups environments"))
     record(CLOCK, "backup.alert_resolved", f"policy {policy}", scopes=[policy.environment.slug],
            data={"kinds": names})  # fmt: skip

@@ -5,7 +5,7 @@ clocks may run and one policy's trouble delays no other's.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from django.db import InterfaceError, OperationalError, transaction
@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 
 from backups.alerts import raise_alert
 from backups.cleaning import note_reasons, propose
-from backups.models import Backup, BackupAlert, BackupRun, Policy, PolicyClock, Restore
+from backups.models import Backup, BackupAlert, BackupRun, Cleanup, Policy, PolicyClock, Restore
 from backups.schedules import missed, next_run
 from backups.services import CLOCK, request_backup, request_cleanup, request_proof, running, there
 from controlplane.clock.database import database_time
@@ -119,11 +119,7 @@ def _clean(clock: PolicyClock, now: datetime) -> None:
     clock.save(update_fields=["cleanup_due_at"])
     proposal = propose(policy, now)
     note_reasons(policy, proposal)
-    if proposal.go and running(policy) is None:
+    cleaning = Cleanup.objects.filter(policy=policy, operation__state__in=ACTIVE)
+    if proposal.go and running(policy) is None and not cleaning.exists():
         words = f"retention: {policy.keep_days} days and the rules of the policy"
         request_cleanup(CLOCK, policy, proposal, reason=words)
-
-
-def ready_policies() -> Iterator[Policy]:
-    """Those that are not paused."""
-    yield from Policy.objects.filter(paused=False).select_related("environment", "storage", "clock")

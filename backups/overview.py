@@ -9,7 +9,7 @@ from backups.access import visible_policies
 from backups.charts import WindowBar, window_bar
 from backups.freshness import latest_good, latest_proven
 from backups.models import Backup, BackupAlert, BackupRun, Kind, Policy, Restore, RestorePoint
-from backups.window import Window, recoverable
+from backups.window import Window, recoverable_of
 from controlplane.accounts.access import Actor
 from controlplane.clock.database import database_time
 from controlplane.operations.models import Operation
@@ -190,10 +190,11 @@ def views_of(policies: list[Policy]) -> list[PolicyView]:
     now = database_time()
     latest, proven = latest_good(policies, SPARK), latest_proven(policies)
     alerts, active = _alerts(policies), _active(policies)
+    windows = recoverable_of([policy for policy in policies if policy.kind == Kind.PITR])
     return [
         PolicyView(
             policy, now, latest.get(policy.pk, []), proven.get(policy.pk), alerts[policy.pk], active[policy.pk],
-            recoverable(policy) if policy.kind == Kind.PITR else (),
+            windows.get(policy.pk, ()),
         )
         for policy in policies
     ]  # fmt: skip

@@ -80,7 +80,7 @@ def _promised(policy: Policy, base: Mapping[str, Any], moment: datetime) -> Rang
         )  # fmt: skip
     facts = base["facts"]
     number = last_segment(str(facts["wal_end"]), int(facts["segment_bytes"]))
-    ranges = continued(Base(0, end, int(facts["timeline"]), number), ranges_of(policy))
+    ranges = continued(Base(0, end, int(facts["timeline"]), number), ranges_of([policy.pk]).get(policy.pk, []))
     if not ranges and WalStream.objects.filter(policy=policy).exclude(archived_lsn="").exists():
         raise StepError("The WAL that follows on the backup is not in the storage.", permanent=True)
     return next((one for one in ranges if one.until >= moment), None)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from backups.models import BackupAlert, Policy, WalStream
 from backups.programs import Server
-from backups.window import bases_of, gaps, ranges_of
+from backups.window import Range, bases_of, gaps, ranges_of
 from controlplane.clock.database import database_time
 from controlplane.operations.errors import StepError
 
@@ -45,12 +45,16 @@ def observe_streams(policies: Iterable[Policy] | None = None) -> list[StreamStat
     rows = WalStream.objects.select_related("policy__environment")
     if policies is not None:
         rows = rows.filter(policy__in=[policy.pk for policy in policies])
-    now = database_time()
-    return [_state(stream, now) for stream in rows]
+    now, streams = database_time(), list(rows)
+    numbers = [stream.policy_id for stream in streams]
+    bases, ranges = bases_of(numbers), ranges_of(numbers)
+    return [
+        _state(one, now, [base.at for base in bases.get(one.policy_id, [])], ranges.get(one.policy_id, []))
+        for one in streams
+    ]
 
 
-def _state(stream: WalStream, now: datetime) -> StreamState:
-    bases = [base.at for base in bases_of(stream.policy)]
+def _state(stream: WalStream, now: datetime, bases: list[datetime], ranges: list[Range]) -> StreamState:
     oldest = min(bases, default=now)
     return StreamState(
         policy_id=stream.policy_id,
@@ -59,7 +63,7 @@ def _state(stream: WalStream, now: datetime) -> StreamState:
         lag=None if stream.archived_until is None else max(now - stream.archived_until, timedelta()),
         silent=stream.seen_at is None or now - stream.seen_at > SILENT_AFTER,
         problem=stream.problem,
-        gaps=tuple(gap for gap in gaps(ranges_of(stream.policy)) if gap[1] >= oldest),
+        gaps=tuple(gap for gap in gaps(ranges) if gap[1] >= oldest),
         newest_base=max(bases, default=None),
     )
 
@@ -68,12 +72,13 @@ def wal_problems(policies: Iterable[Policy]) -> Mapping[int, Mapping[str, str]]:
     """What is wrong with the archives of these policies, in words, by policy and kind of alert."""
     policies = list(policies)
     states = {state.policy_id: state for state in observe_streams(policies)}
-    return {policy.pk: _wrong_with(policy, states.get(policy.pk)) for policy in policies}
+    now = database_time()
+    return {policy.pk: _wrong_with(policy, states.get(policy.pk), now) for policy in policies}
 
 
-def _wrong_with(policy: Policy, state: StreamState | None) -> dict[str, str]:
+def _wrong_with(policy: Policy, state: StreamState | None, now: datetime) -> dict[str, str]:
     wrong: dict[str, str] = {}
-    if words := _lag(policy, state):
+    if words := _lag(policy, state, now):
         wrong[BackupAlert.Kind.WAL_LAG] = words
     if state is not None and state.gaps and (state.newest_base is None or state.newest_base < state.gaps[-1][1]):
         since, until = state.gaps[-1]
@@ -84,8 +89,7 @@ def _wrong_with(policy: Policy, state: StreamState | None) -> dict[str, str]:
     return wrong
 
 
-def _lag(policy: Policy, state: StreamState | None) -> str:
-    now = database_time()
+def _lag(policy: Policy, state: StreamState | None, now: datetime) -> str:
     if state is None or state.seen_at is None:
         if now - policy.clock.since <= SILENT_AFTER:
             return ""

@@ -5,10 +5,12 @@ log of its own time itself, so the segment in which that ends is the first it ne
 standby was promoted) continues the one before it, where no segment is missing between the two.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.db.models import F
 from django.db.models.fields.json import KeyTransform
 
 from backups.models import Backup, Policy, WalRange
@@ -106,27 +108,37 @@ def merged(found: Iterable[Window]) -> list[tuple[datetime, datetime]]:
 
 def recoverable(policy: Policy) -> list[Window]:
     """The windows of a policy, of what the catalog knows."""
-    return windows(bases_of(policy), ranges_of(policy))
+    return recoverable_of([policy]).get(policy.pk, [])
 
 
-def ranges_of(policy: Policy) -> list[Range]:
-    """What there is of a policy's log."""
-    rows = WalRange.objects.filter(stream__policy=policy)
-    return [Range(one.timeline, one.first, one.last, one.since, one.until) for one in rows]
+def recoverable_of(policies: Sequence[Policy]) -> dict[int, list[Window]]:
+    """The same of many policies, by number, in two queries."""
+    numbers = [policy.pk for policy in policies]
+    ranges = ranges_of(numbers)
+    return {number: windows(bases, ranges.get(number, [])) for number, bases in bases_of(numbers).items()}
 
 
-def bases_of(policy: Policy) -> list[Base]:
-    """The base backups of a policy that are whole: there, not known to fail, and so is all they are built on."""
-    rows = Backup.objects.filter(policy=policy, state=Backup.State.AVAILABLE, timeline__isnull=False)
+def ranges_of(policies: Iterable[int]) -> dict[int, list[Range]]:
+    """What there is of the log of each policy, by number."""
+    found: dict[int, list[Range]] = defaultdict(list)
+    rows = WalRange.objects.filter(stream__policy__in=policies)
+    for row in rows.annotate(policy=F("stream__policy")):
+        found[row.policy].append(Range(row.timeline, row.first, row.last, row.since, row.until))
+    return found
+
+
+def bases_of(policies: Iterable[int]) -> dict[int, list[Base]]:
+    """The base backups of each policy that are whole: there, not known to fail, and so is all they are built on."""
+    rows = Backup.objects.filter(policy__in=policies, state=Backup.State.AVAILABLE, timeline__isnull=False)
     rows = rows.exclude(wal_end="").exclude(verdict=Backup.Verdict.FAILED)
     size = KeyTransform("segment_bytes", KeyTransform("facts", "manifest"))
-    known = {row[0]: row for row in rows.values_list("pk", "parent_id", "as_of", "timeline", "wal_end", size)}
-    parents = {number: row[1] for number, row in known.items()}
-    found = []
-    for pk, _, at, timeline, end, segment_bytes in known.values():
+    known = list(rows.values_list("policy", "pk", "parent_id", "as_of", "timeline", "wal_end", size))
+    parents = {row[1]: row[2] for row in known}
+    found: dict[int, list[Base]] = defaultdict(list)
+    for policy, pk, _, at, timeline, end, segment_bytes in known:
         if _is_whole(pk, parents):
             number = last_segment(end, int(segment_bytes or DEFAULT_SEGMENT_BYTES))
-            found.append(Base(pk, at, int(timeline or 0), number))
+            found[policy or 0].append(Base(pk, at, int(timeline or 0), number))
     return found
 
 
