@@ -82,11 +82,12 @@ def _proof_finished(operation: Operation) -> None:
     backup = _restores(operation)[0].backup
     step = Step.objects.get(operation=operation, key="prove")
     said: dict[str, Any] = {"tested_at": Now(), "tested_in": operation.pk}
-    if operation.state == State.SUCCEEDED:
-        seen = step.checkpoint
-        said |= {"verdict": Backup.Verdict.PROVEN, "verdict_words": seen.get("words", ""),
-                 "restore_seconds": seen.get("seconds")}  # fmt: skip
-    elif step.checkpoint.get("unrestorable"):
+    seen = step.checkpoint
+    # A person's word on the step, that it is done, ends the operation well, but proves nothing.
+    if operation.state == State.SUCCEEDED and "words" in seen:
+        said |= {"verdict": Backup.Verdict.PROVEN, "verdict_words": seen["words"],
+                 "restore_seconds": seen["seconds"]}  # fmt: skip
+    elif seen.get("unrestorable"):
         said |= {"verdict": Backup.Verdict.FAILED, "verdict_words": step.error}
     else:
         said = {}
@@ -133,11 +134,11 @@ def _cleanup_finished(operation: Operation) -> None:
 KINDS = (
     Kind(
         key=BACKUP, label="backup", facts=_nothing, plan=_backup_plan, gates=_no_gates, secrets=_backup_secrets,
-        finished=_backup_finished, facts_template=TEMPLATE,
+        finished=_backup_finished, background=True, facts_template=TEMPLATE,
     ),
     Kind(
         key=PROOF, label="restore test", facts=_nothing, plan=_proof_plan, gates=_restore_gates,
-        secrets=_restore_secrets, finished=_proof_finished, facts_template=TEMPLATE,
+        secrets=_restore_secrets, finished=_proof_finished, background=True, facts_template=TEMPLATE,
     ),
     Kind(
         key=RESTORE, label="restore", facts=_nothing, plan=_restore_plan, gates=_restore_gates,
@@ -145,6 +146,6 @@ KINDS = (
     ),
     Kind(
         key=CLEANUP, label="clean-up of backups", facts=_nothing, plan=_cleanup_plan, gates=_no_gates,
-        secrets=_cleanup_secrets, finished=_cleanup_finished, facts_template=TEMPLATE,
+        secrets=_cleanup_secrets, finished=_cleanup_finished, background=True, facts_template=TEMPLATE,
     ),
 )  # fmt: skip

@@ -23,7 +23,7 @@ from controlplane.operations.errors import Conflict, Invalid
 from controlplane.operations.gates import Gate, Outcome
 from controlplane.operations.models import Operation
 from controlplane.operations.plans import Plan
-from controlplane.operations.states import ACTIVE
+from controlplane.operations.states import ACTIVE, BEFORE_START
 from controlplane.operations.transitions import request, said
 from environments.models import Environment, Placement
 
@@ -142,6 +142,7 @@ def request_proof(actor: Actor | Machine, backup: Backup, *, reason: str) -> Ope
         gates=[whole],
         reason=reason,
         approvals_required=0,
+        expected_seconds=backup.restore_seconds,
         attach=lambda operation: Restore.objects.create(operation=operation, backup=backup, target=Restore.Target.TEST),
     )
 
@@ -249,6 +250,8 @@ def _check(backup: Backup, wish: Wish) -> None:
         raise Invalid(f"“{wish.schema}” is no name of a schema.")
     if (wish.schema or wish.table) and wish.target == Restore.Target.EXISTING:
         raise Invalid("A part replaces no whole database. Restore it into a new one, then copy what you need.")
+    if wish.target == Restore.Target.EXISTING:
+        _check_it_is_backed_up(backup, wish.database)
     if backup.kind == Kind.IMAGES and not wish.folder:
         raise Invalid("Give the folder a name: images are not put back into a registry.")
     if wish.folder and ("\x00" in wish.folder or PurePosixPath(wish.folder).is_absolute()
@@ -256,6 +259,17 @@ def _check(backup: Backup, wish: Wish) -> None:
         raise Invalid("Give the folder a plain name; it is made below the folder “restored” of the data folder.")
     if wish.moment is not None and backup.kind != Kind.PITR:
         raise Invalid("Only a policy with WAL goes back to any moment; this backup holds one: leave the moment empty.")
+
+
+def _check_it_is_backed_up(backup: Backup, database: str) -> None:
+    """What is replaced is dropped in the end, and the safety backup has to hold it. The step asks once more."""
+    last = Backup.objects.filter(policy=backup.policy, kind=Kind.DATABASE).order_by("-as_of", "-pk").first()
+    name = last.manifest["facts"].get("database", database) if last else database
+    if name != database:
+        raise Invalid(
+            f"Only {name} can be replaced, since the safety backup before is of that one. Restore into a new database "
+            f"instead, or with the policy that backs up {database}."
+        )
 
 
 def _backup_for(backup: Backup, moment: datetime) -> Backup:
@@ -294,6 +308,7 @@ def request_restore(actor: Actor, backup: Backup, wish: Wish, *, reason: str, pl
         gates=made.gates,
         reason=reason,
         approvals_required=made.approvals_required,
+        expected_seconds=backup.restore_seconds,
         attach=lambda operation: _attach_restore(operation, backup, wish),
     )
 
@@ -453,5 +468,7 @@ def change_policy(actor: Actor, policy: Policy, values: Mapping[str, Any], reaso
 def running(policy: Policy) -> Operation | None:
     """Its backup that waits or runs now."""
     runs = BackupRun.objects.filter(policy=policy, operation__state__in=ACTIVE).select_related("operation")
+    # A restore that somebody has yet to approve keeps nobody from backing up until then.
+    runs = runs.exclude(cause=BackupRun.Cause.SAFETY, operation__state__in=BEFORE_START)
     first = runs.order_by("pk").first()
     return first.operation if first else None

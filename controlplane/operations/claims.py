@@ -24,7 +24,7 @@ from controlplane.operations.events import NewEvent, append, storable
 from controlplane.operations.gates import failed_gates, pending_gates
 from controlplane.operations.models import Event, Operation, OperationLock
 from controlplane.operations.queue import queue_before
-from controlplane.operations.registry import kind_of
+from controlplane.operations.registry import background_kinds, kind_of
 from controlplane.operations.states import EXECUTING, State
 from controlplane.operations.transitions import locked, move, ring_the_next
 
@@ -92,6 +92,8 @@ def _start_if_it_may(operation: Operation, worker: str) -> Claim | None:
     if _is_behind_another(operation) or _is_held_up(operation):
         return None
     kind = kind_of(operation)
+    if kind.background and _enough_in_the_background(operation):
+        return None
     looked_at = database_time()
     facts = kind.facts(operation)
     plan = kind.plan(operation, facts)
@@ -160,6 +162,15 @@ def _is_held_up(operation: Operation) -> bool:
     if lock is None:
         return False
     _waits(operation, f"waits for operation {lock.operation_id}: {lock.operation.title}")
+    return True
+
+
+def _enough_in_the_background(operation: Operation) -> bool:
+    """So many run already. Two that look at once may both start: it keeps workers free, it guards nothing."""
+    running = Operation.objects.filter(kind__in=background_kinds(), state__in=EXECUTING).count()
+    if running < settings.BACKGROUND_OPERATIONS:
+        return False
+    _waits(operation, f"waits: {running} operations run in the background already, and others shall find a free worker")
     return True
 
 

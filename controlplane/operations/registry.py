@@ -102,6 +102,7 @@ class Kind:
     gates: what must hold for it to start, asked when it is requested and again at the start, with the facts.
     secrets: values that must never be shown in the log of this operation.
     finished: called in the finishing transaction, once, when the operation has ended in any way.
+    background: long and nobody waits for it: only so many of these run at once, so that others find a free worker.
     """
 
     key: str
@@ -111,6 +112,7 @@ class Kind:
     gates: Callable[[Operation, Mapping[str, Any]], list[Gate]]
     secrets: Callable[[Operation], list[str]] = lambda operation: []
     finished: Callable[[Operation], None] = lambda operation: None
+    background: bool = False
     # A partial that says what the operation is about; it gets `operation`.
     facts_template: str = ""
 
@@ -134,6 +136,11 @@ def register_step(name: str, function: StepFunction) -> None:
 def kind_of(operation: Operation) -> Kind:
     """The kind of an operation. Raises KeyError when no installed app knows it."""
     return _kinds[operation.kind]
+
+
+def background_kinds() -> list[str]:
+    """The keys of all kinds that run in the background."""
+    return [kind.key for kind in _kinds.values() if kind.background]
 
 
 def step_function(name: str) -> StepFunction:

@@ -134,13 +134,14 @@ def request(
     approver_role: str = "approver",
     scheduled_for: datetime | None = None,
     locks: Iterable[str] = (),
+    expected_seconds: float | None = None,
     attach: Callable[[Operation], object] = lambda operation: None,
 ) -> Operation:
     """Ask for an operation: freeze its plan and let it wait for what it needs.
 
-    locks: what no other operation may hold meanwhile; the scopes, if it says nothing. attach: writes the kind's own
-    row, in the same transaction. Raises Invalid for an empty reason, a time in
-    the past or a failed gate; the caller has checked the role.
+    locks: what no other operation may hold meanwhile; the scopes, if it says nothing. expected_seconds: how long it
+    may take, where no earlier one tells. attach: writes the kind's own row, in the same transaction. Raises Invalid
+    for an empty reason, a time in the past or a failed gate; the caller has checked the role.
     """
     reason = said(reason, "Say why: the reason is kept with the operation and shown to whoever approves it.")
     if refused := failed_gates(gates):
@@ -166,7 +167,7 @@ def request(
             requested_by_name=actor.who.name,
             scheduled_for=scheduled_for,
             gate_pending_since=Now() if pending_gates(gates) else None,
-            expected_seconds=usual_seconds(kind, lock_names),
+            expected_seconds=usual_seconds(kind, lock_names) or expected_seconds,
         )
         _write_steps(operation, plan)
         attach(operation)
