@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from backups.engines.base import Hand
 from backups.engines.configuration import read_configuration
 from backups.engines.dumping import UNREACHABLE
 from backups.engines.restoring import compare, run_checks
@@ -74,16 +75,16 @@ def _cluster(context: StepContext, source: Source, scratch: Scratch, moment: str
     server = restore_into_scratch(source, scratch, context, moment=moment_of(moment))
     seconds = time.monotonic() - began
     context.log("reading every row")
-    _read_all(context, server)
+    read_all(context, server)
     _ask(context, source, server)
     return Proven(f"the cluster starts, and every row of {server.database} can be read{_asked(source)}", seconds)
 
 
-def _read_all(context: StepContext, server: Server) -> None:
-    """What ends pg_dump from outside says nothing of the backup."""
+def read_all(hand: Hand, server: Server) -> None:
+    """Raises Unrestorable when a row cannot be read. What ends pg_dump from outside says nothing of the backup."""
     with Running("pg_dump", ["--file=/dev/null"], server) as dump:
         while (status := dump.wait(POLL_SECONDS)) is None:
-            context.check()
+            hand.check()
     if status == 0:
         return
     said = " ".join(dump.said().split())

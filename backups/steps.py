@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
 from django.db import InterfaceError, OperationalError
 
 from backups.engines import ENGINES
@@ -26,6 +27,8 @@ def no_doubt(what: str) -> Iterator[None]:
         yield
     except (StepError, Unknown, OperationalError, InterfaceError):
         raise
+    except psycopg.OperationalError as error:  # of a source, or of a scratch: our own database's are Django's
+        raise StepError(f"The connection to a database was lost at {what}: {' '.join(str(error).split())}") from error
     except Exception as error:
         logger.exception("%s", what)
         raise StepError(f"unexpected {type(error).__name__} at {what}: {error}", permanent=True) from error

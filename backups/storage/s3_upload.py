@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from itertools import chain
 from typing import Any
 
@@ -221,7 +222,13 @@ class Upload:
         """Raises StepError when the storage does not hold what was sent, and removes it."""
         which = {**self._bucket.at(self._key), **({"VersionId": version} if version else {})}
         with self._bucket.words("GetObject", self._key):
-            found: dict[str, Any] = dict(self._client.head_object(**which))
+            try:
+                found: dict[str, Any] = dict(self._client.head_object(**which))
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] != HTTPStatus.NOT_FOUND:
+                    raise
+                words = f"{self._key} is not in bucket {self._bucket.name}, though S3 said that it was. Try again."
+                raise StepError(words) from error
         if found["ContentLength"] != self._size:
             self._remove(which)
             raise StepError(

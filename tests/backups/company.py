@@ -36,8 +36,9 @@ def make_policy(production: Environment, archive: Storage) -> Make:
     """A policy of production, of the configuration unless it says otherwise."""
 
     def make(slug: str = "configuration", **values: Any) -> Policy:
-        given: dict[str, Any] = {"kind": Kind.CONFIGURATION, "schedule": "0 2 * * *", "proof": Policy.Proof.NEVER}
-        policy = Policy.objects.create(environment=production, slug=slug, storage=archive, **{**given, **values})
+        given: dict[str, Any] = {"kind": Kind.CONFIGURATION, "schedule": "0 2 * * *", "proof": Policy.Proof.NEVER,
+                                 "storage": archive}  # fmt: skip
+        policy = Policy.objects.create(environment=production, slug=slug, **{**given, **values})
         PolicyClock.objects.create(policy=policy)
         return policy
 
