@@ -1,4 +1,4 @@
-"""A short chaos run, as part of every test run; `bin/chaos --rounds 300` is the long one."""
+"""Short chaos runs, as part of every test run; `bin/chaos --rounds 300` and `bin/chaos backups --rounds 200` are long."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import fleets
-from tests.chaos.__main__ import WRONG
+from tests.chaos.__main__ import WRONG, WRONG_BACKUPS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,6 +25,20 @@ def test_bad_luck_changes_nothing() -> None:
     assert {key: figures[key] for key in WRONG} == dict.fromkeys(WRONG, 0), run.stderr
     assert figures["rounds"] == 24
     assert figures["struck"] > 12, "the faults hit nothing"
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+def test_bad_luck_makes_no_backup_green_that_is_none() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.chaos", "backups", "--rounds", "12", "--json"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.stdout, run.stderr
+    figures = json.loads(run.stdout)
+    assert {key: figures[key] for key in WRONG_BACKUPS} == dict.fromkeys(WRONG_BACKUPS, 0), run.stderr
+    assert figures["rounds"] == 12
+    assert figures["struck"] > 4 and figures["judged"] > 4, "the faults hit nothing, or there was nothing to judge"
 
 
 def start(instance: str, operation: int, fence: int, digest: str = "d") -> dict[str, object]:
