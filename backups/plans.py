@@ -191,7 +191,8 @@ def _over_existing(aim: Aim) -> Steps:
     names = {"backup": aim.backup, "database": aim.database}
     swap = StepSpec(
         "swap", f"put it in the place of {aim.database}", "backups.swap", names, "", 600.0, Retry(3, 2.0),
-        on_failure=("swap-back", "drop"), safe_point=True,
+        # No safe point: whoever stops it here wants what was restored beside the present one dropped again.
+        on_failure=("swap-back", "drop"), interruptible=True,
     )  # fmt: skip
     old = StepSpec("drop-old", "drop the replaced database", "backups.drop_replaced", names, "", 600.0, Retry(5, 2.0))
     back = StepSpec("swap-back", "put the replaced one back", "backups.swap_back", names, "", 600.0, Retry(5, 2.0))

@@ -141,6 +141,9 @@ def _restore_database(
     with no_doubt(f"restoring backup {backup}"):
         source = source_of(backup)
         server = _server(source)
+        if fresh and source.backup.kind == Kind.DATABASE and database != server.database:
+            words = f"{database} is not what {source.policy} backs up, {server.database} is, so nothing would hold it"
+            raise StepError(f"{words} once it is replaced. Restore into a new database instead.", permanent=True)
         name = _fresh_name(database, context.operation_id) if fresh else database
         mark = _mark_of(server, name)
         if mark == _mark(context.operation_id):

@@ -127,6 +127,8 @@ class Execution:
             while step.state in (StepState.PENDING, StepState.RUNNING):
                 if step.state == StepState.PENDING:
                     self._write_intent(step)
+                if spec.get("interruptible"):
+                    self.lease.renew()  # whoever asked to stop a moment ago is heard before it acts
                 reached("intent_written", self.operation.pk, step.key)
                 try:
                     self._attempt(function, context, spec["arguments"])

@@ -1,0 +1,101 @@
+"""A restore over a database in use: what it drops is held by its own safety backup, and stopping it leaves nothing."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from backups.models import Backup, Kind, Policy, Restore
+from backups.programs import Server
+from backups.restores import STEPS
+from backups.services import Wish, request_restore, running
+from controlplane.accounts.access import Actor
+from controlplane.accounts.models import Person
+from controlplane.operations import engine
+from controlplane.operations.errors import Invalid
+from controlplane.operations.models import Operation
+from controlplane.operations.registry import StepContext, StepFunction, _functions
+from controlplane.operations.states import State
+from controlplane.operations.transitions import cancel
+from tests.backups.company import Make, back_up, only_backup
+from tests.backups.databases import database, run, url_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+ROWS = "CREATE TABLE users (id int PRIMARY KEY); INSERT INTO users SELECT generate_series(1, 20)"
+
+
+@pytest.fixture
+def shop() -> Iterator[Server]:
+    """A real database."""
+    with database(ROWS) as server:
+        yield server
+
+
+@pytest.fixture
+def dumps(shop: Server, make_policy: Make, data_dir: Path) -> Policy:
+    """A policy of it, in an environment where restores need no approval."""
+    secret = data_dir / "secrets" / "production" / "database-url"
+    secret.parent.mkdir(parents=True)
+    secret.write_text(url_of(shop))
+    policy = make_policy("database", kind=Kind.DATABASE, settings={"database": "file:production/database-url"})
+    policy.environment.approvals_required = 0
+    policy.environment.save()
+    return policy
+
+
+def over(person: Person, backup: Backup, name: str) -> Operation:
+    """Ask for a restore over the database."""
+    return request_restore(Actor(person), backup, Wish(Restore.Target.EXISTING, database=name), reason="it is broken")
+
+
+def databases(server: Server) -> list[str]:
+    """Those whose names begin with that of this one."""
+    with closing(server.named("postgres").connect(autocommit=True)) as connection:
+        rows = connection.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [server.database])
+        return sorted(name for (name,) in rows)
+
+
+def test_only_what_the_safety_backup_holds_is_replaced(dumps: Policy, alice: Person, shop: Server) -> None:
+    back_up(alice, dumps)
+    with database(ROWS) as other:
+        with pytest.raises(Invalid, match=f"Only {shop.database} can be replaced"):
+            over(alice, only_backup(), other.database)
+        # The catalog may be behind: the step asks the policy itself.
+        backup = only_backup()
+        backup.manifest["facts"]["database"] = other.database
+        backup.save()
+        operation = over(alice, backup, other.database)
+        engine.run(operation.pk, "w1")
+        operation.refresh_from_db()
+        assert operation.state == State.FAILED and "nothing would hold it" in operation.outcome
+        assert databases(other) == [other.database]
+
+
+def test_stopped_before_the_swap_it_leaves_no_database(
+    dumps: Policy, alice: Person, shop: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(alice, dumps)
+    run(shop, "INSERT INTO users VALUES (21)")
+    operation = over(alice, only_backup(), shop.database)
+    restore = STEPS["backups.restore_database"]
+
+    def and_stop(context: StepContext, **arguments: object) -> None:
+        restore.act(context, **arguments)
+        cancel(operation.pk, Actor(alice), "the wrong one")
+
+    monkeypatch.setitem(_functions, "backups.restore_database", StepFunction(act=and_stop, observe=restore.observe))
+    engine.run(operation.pk, "w1")
+    operation.refresh_from_db()
+    assert operation.state == State.CANCELLED, operation.outcome
+    assert databases(shop) == [shop.database] and run(shop, "SELECT count(*) FROM users") == [(21,)]
+
+
+def test_one_that_waits_for_approval_holds_up_no_backup(dumps: Policy, alice: Person, shop: Server) -> None:
+    back_up(alice, dumps)
+    dumps.environment.approvals_required = 1
+    dumps.environment.save()
+    operation = over(alice, only_backup(), shop.database)
+    assert operation.state == State.AWAITING_APPROVAL and running(dumps) is None
+    Operation.objects.filter(pk=operation.pk).update(state=State.RUNNING)
+    assert running(dumps) == operation
