@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import connection, transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from backups.freshness import latest_good
@@ -16,7 +17,7 @@ from backups.wal import wal_problems
 from controlplane.audit.record import SYSTEM, record
 from controlplane.clock.database import database_time
 from controlplane.live.ring import ring
-from controlplane.operations.states import ACTIVE, FINISHED, State
+from controlplane.operations.states import ACTIVE, BEFORE_START, FINISHED, State
 
 Wrong = Mapping[str, tuple[str, int | None]]
 CLOCK = SYSTEM("clock")
@@ -25,7 +26,7 @@ LAST_RUN = """
 SELECT last.* FROM unnest(%s::bigint[]) AS wanted (policy_id) CROSS JOIN LATERAL (
     SELECT r.policy_id, r.operation_id, o.state, o.outcome
     FROM backups_backuprun r JOIN operations_operation o ON o.id = r.operation_id
-    WHERE r.policy_id = wanted.policy_id AND o.state = ANY(%s) ORDER BY r.id DESC LIMIT 1
+    WHERE r.policy_id = wanted.policy_id AND r.cause <> 'safety' AND o.state = ANY(%s) ORDER BY r.id DESC LIMIT 1
 ) AS last
 """
 LAST_TEST = """
@@ -114,7 +115,9 @@ class _Seen:
         numbers = [policy.pk for policy in policies]
         self.last_run = _ended(LAST_RUN, numbers)
         self.last_test = _ended(LAST_TEST, numbers)
-        self.active = set(BackupRun.objects.filter(operation__state__in=ACTIVE).values_list("policy", flat=True))
+        runs = BackupRun.objects.filter(operation__state__in=ACTIVE)
+        unapproved = Q(cause=BackupRun.Cause.SAFETY, operation__state__in=BEFORE_START)
+        self.active = set(runs.exclude(unapproved).values_list("policy", flat=True))
         self.wal = wal_problems([policy for policy in policies if policy.kind == Kind.PITR])
         self.raised = dict(
             BackupAlert.objects.filter(resolved_at=None, kind=BackupAlert.Kind.MISSED)

@@ -70,6 +70,8 @@ def _start(clock: PolicyClock, now: datetime) -> None:
     clock.save(update_fields=["due_at"])
     if due is None:
         return  # its first time lies ahead
+    if BackupRun.objects.filter(policy=policy, due_at=due).exists():
+        return  # it was started already, before the clock of the database was set back
     if (busy := running(policy)) is not None:
         words = f"the run of {due:%Y-%m-%d %H:%M} UTC was left out: operation {busy.pk} was still at it"
         raise_alert(policy, BackupAlert.Kind.OVERRUN, words, operation_id=busy.pk)
