@@ -15,6 +15,7 @@ from backups.manifest import NAME
 from backups.models import Backup, Kind, Policy, Restore
 from backups.retention import Item, Reasons, Rules, decide
 from backups.steps import discard, no_doubt
+from backups.storage import open_store
 from backups.storage.base import Store
 from backups.wal_retention import trim_wal
 from controlplane.audit.record import SYSTEM, record
@@ -57,14 +58,24 @@ def propose(policy: Policy, now: datetime | None = None) -> Proposal:
 
 def reasons_for(policy: Policy, backups: list[Backup], now: datetime) -> Reasons:
     """By number, why each is kept; nothing for what may go."""
+    bad = _known_not_to_restore(backups)
     items = [
         Item(
-            key=one.pk, at=one.as_of, proven=one.verdict == Backup.Verdict.PROVEN,
+            key=one.pk, at=one.as_of, proven=one.verdict == Backup.Verdict.PROVEN, bad=one.pk in bad,
             hold=one.hold_reason, needs=frozenset([one.parent_id] if one.parent_id else []),
         )
         for one in backups
     ]  # fmt: skip
     return decide(items, rules_of(policy), now, ZoneInfo(policy.time_zone))
+
+
+def _known_not_to_restore(backups: list[Backup]) -> set[int]:
+    """Those, and what is built on them."""
+    bad: set[int] = set()
+    for one in sorted(backups, key=lambda one: (one.as_of, one.pk)):
+        if one.verdict == Backup.Verdict.FAILED or not one.is_whole or one.parent_id in bad:
+            bad.add(one.pk)
+    return bad
 
 
 def _there(policy: Policy) -> QuerySet[Backup]:
@@ -90,11 +101,11 @@ def note_reasons(policy: Policy, proposal: Proposal) -> int:
 def _delete(context: StepContext, *, policy: str, backups: list[int]) -> None:
     """Those that build on others first. Each is asked about once more: somebody may hold it by now."""
     found = load_policy(policy)
-    store = store_of(found)
-    rows = Backup.objects.filter(pk__in=backups).defer("manifest", "search").order_by("-as_of", "-pk")
-    for number, backup in enumerate(rows, start=1):
+    rows = Backup.objects.filter(pk__in=backups).select_related("storage").defer("manifest", "search")
+    for number, backup in enumerate(rows.order_by("-as_of", "-pk"), start=1):
         context.check()
         with no_doubt(f"deleting backup {backup.pk}"):
+            store = open_store(backup.storage)  # the policy may have another one by now
             if words := _why_not(found, backup, store):
                 context.log(f"backup {backup.pk} stays: {words}", level="warning")
             elif backup.state == Backup.State.DELETED or _strike_out(context, found, backup):
@@ -179,7 +190,8 @@ def operation_in(folder: str) -> int | None:
 def _unneeded(policy: Policy, store: Store) -> list[str]:
     """Objects that backups of this kind share, and no one that is left needs."""
     if policy.kind in (Kind.UPLOADS, Kind.IMAGES):
-        return list(unreferenced(store, policy.prefix, (one.manifest for one in _there(policy).only("manifest"))))
+        here = _there(policy).filter(storage=policy.storage).only("manifest")
+        return list(unreferenced(store, policy.prefix, (one.manifest for one in here)))
     return trim_wal(policy, store) if policy.kind == Kind.PITR else []
 
 

@@ -61,15 +61,23 @@ def job_of(policy: Policy, key: str) -> Job:
 
 
 def _parent(policy: Policy) -> dict[str, Any] | None:
-    """The manifest of the last good one, unless it is time for a whole one again."""
+    """The manifest of the last good one in the same storage, unless it is time for a whole one again."""
     if policy.kind not in BUILD_ON_THE_LAST:
         return None
-    there = Backup.objects.filter(policy=policy, state=Backup.State.AVAILABLE)
+    there = Backup.objects.filter(policy=policy, storage=policy.storage, state=Backup.State.AVAILABLE)
     last = there.exclude(verdict=Backup.Verdict.FAILED).order_by("-as_of", "-pk").first()
-    if last is None or (policy.kind == Kind.PITR and len(chain_of(last)) >= policy.full_every):
+    if last is None:
+        return None
+    chain = chain_of(last)
+    if policy.kind == Kind.PITR and (len(chain) >= policy.full_every or not all(map(_is_good, chain))):
         return None
     manifest: dict[str, Any] = last.manifest
     return manifest
+
+
+def _is_good(backup: Backup) -> bool:
+    """As far as anybody knows: nothing is built on one that does not restore, nor on what such a one carries."""
+    return backup.is_whole and backup.verdict != Backup.Verdict.FAILED
 
 
 def chain_of(backup: Backup) -> list[Backup]:

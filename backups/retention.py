@@ -4,7 +4,7 @@ The guide keeps 30 days. Beside that a policy may keep the last so many, and one
 many of those. Whatever the rules say, these are never let go:
 
 * what a person holds, until they let go of it themselves;
-* the last one that was proven by a restore; and the newest at all, as long as none was proven;
+* the last one that was proven by a restore; and as long as none was proven the newest that is not known to fail;
 * what a kept one cannot be restored without.
 """
 
@@ -30,13 +30,17 @@ class Rules:
 
 @dataclass(frozen=True)
 class Item:
-    """A finished backup of one policy. hold: why a person keeps it. needs: keys it cannot be restored without."""
+    """A finished backup of one policy.
+
+    hold: why a person keeps it. needs: keys it cannot be restored without. bad: it is known not to restore.
+    """
 
     key: int
     at: datetime
     proven: bool = False
     hold: str = ""
     needs: frozenset[int] = frozenset()
+    bad: bool = False
 
 
 # (rule, one a …, what makes two backups fall into the same)
@@ -62,11 +66,12 @@ def decide(items: Iterable[Item], rules: Rules, now: datetime, zone: ZoneInfo) -
     for rule, period, name in PERIODS:
         named = [(item, name(item.at.astimezone(zone))) for item in newest_first]
         _keep_one_a_period(named, getattr(rules, rule), period, why)
-    floor = next((item for item in newest_first if item.proven), None)
+    good = [item for item in newest_first if not item.bad] or newest_first
+    floor = next((item for item in good if item.proven), None)
     if floor is not None:
         why[floor.key].append("the last one proven by a restore")
-    elif newest_first:
-        why[newest_first[0].key].append("the newest, and none is proven yet")
+    elif good:
+        why[good[0].key].append("the newest, and none is proven yet")
     _keep_what_is_needed(newest_first, why)
     return why
 
