@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import DataError, IntegrityError, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
@@ -20,6 +20,8 @@ from controlplane.operations.states import StepState
 from environments.models import Environment
 
 TAKE = "backups.take"
+# What comes of a manifest that is not as it was written.
+UNREADABLE = (StepError, KeyError, TypeError, ValueError, AttributeError, DataError, IntegrityError)
 
 
 def write_down(operation: Operation) -> list[Backup]:
@@ -130,8 +132,9 @@ def rebuild(storage: Storage, who: Who) -> Rebuilt:
                 scopes = [backup.environment.slug]
                 record(who, "backup.found", f"backup {backup.pk}", scopes=scopes, data={"key": key})
             found.entered += 1
-        except (StepError, KeyError, TypeError, ValueError, IntegrityError) as error:
-            found.problems.append(f"{key}: {error}")
+        except UNREADABLE as error:
+            words = str(error) if isinstance(error, StepError) else f"its manifest is damaged ({error!r})."
+            found.problems.append(f"{key}: {words}")
         except Environment.DoesNotExist:
             found.problems.append(f"{key}: there is no environment {manifest['environment']}; declare it, then again.")
     for policy in Policy.objects.filter(storage=storage, kind=Kind.PITR).select_related("environment"):
