@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from backups.freshness import latest_good
+from backups.freshness import latest_of
 from backups.models import BackupAlert, BackupRun, Kind, Policy
 from backups.wal import wal_problems
 from controlplane.audit.record import SYSTEM, record
@@ -110,7 +110,7 @@ class _Seen:
     """What the database says of all policies, in a fixed number of queries."""
 
     def __init__(self, policies: list[Policy]) -> None:
-        self.newest = {policy: backups[0].as_of for policy, backups in latest_good(policies, 1).items()}
+        self.newest = {policy: of.good[0].as_of for policy, of in latest_of(policies, 1).items() if of.good}
         # The last run of each that has ended, and the last test.
         numbers = [policy.pk for policy in policies]
         self.last_run = _ended(LAST_RUN, numbers)

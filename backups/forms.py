@@ -34,7 +34,7 @@ class CatalogFilter(forms.Form):
         self.is_valid()
         wanted = {name: value for name, value in self.cleaned_data.items() if value}
         conditions: dict[str, Callable[[Any], Q]] = {
-            "q": lambda words: Q(search=words_query(words)),
+            "q": _matches,
             "environment": lambda slug: Q(environment__slug=slug),
             "policy": lambda slug: Q(policy_slug=slug),
             "kind": lambda kind: Q(kind=kind),
@@ -47,6 +47,11 @@ class CatalogFilter(forms.Form):
         for name, value in wanted.items():
             condition &= conditions[name](value)
         return condition
+
+
+def _matches(words: str) -> Q:
+    """A location by how it begins, anything else by its words."""
+    return Q(key__startswith=words.strip()) if "/" in words else Q(search=words_query(words))
 
 
 class WishForm(forms.Form):

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from backups.models import Backup, Policy
 
@@ -11,30 +12,37 @@ SHOWN = (
     " started_at, finished_at, seconds, size, source_bytes, verdict, verdict_words, tested_at, tested_in,"
     " restore_seconds, hold_reason, wal_end"
 )
-LATEST = """
-SELECT b.* FROM unnest(%s::bigint[]) AS wanted (policy_id)
+LATEST = f"""
+SELECT b.* FROM unnest(%(policies)s::bigint[]) AS wanted (policy_id)
 CROSS JOIN LATERAL (
-    SELECT {shown} FROM backups_backup
-    WHERE policy_id = wanted.policy_id AND {condition}
-    ORDER BY as_of DESC LIMIT %s
+    (SELECT {SHOWN}, true AS is_good FROM backups_backup
+     WHERE policy_id = wanted.policy_id AND state = 'available' AND verdict <> 'failed'
+     ORDER BY as_of DESC LIMIT %(count)s)
+    UNION ALL
+    (SELECT {SHOWN}, false FROM backups_backup
+     WHERE policy_id = wanted.policy_id AND state = 'available' AND verdict = 'proven'
+     ORDER BY as_of DESC LIMIT 1)
 ) AS b
-"""
+"""  # noqa: S608 - put together from the text above alone
 
 
-def latest_good(policies: Iterable[Policy], count: int) -> dict[int, list[Backup]]:
-    """By policy, its latest that are there and did not fail a restore test, the newest first."""
-    return _latest(policies, count, "state = 'available' AND verdict <> 'failed'")
+@dataclass
+class Latest:
+    """good: those that are there and did not fail a restore test, the newest first. proven: the newest proven one."""
+
+    good: list[Backup] = field(default_factory=list)
+    proven: Backup | None = None
 
 
-def latest_proven(policies: Iterable[Policy]) -> dict[int, Backup]:
-    """By policy, the newest that a restore test has proven."""
-    found = _latest(policies, 1, "verdict = 'proven' AND state = 'available'")
-    return {policy: rows[0] for policy, rows in found.items()}
-
-
-def _latest(policies: Iterable[Policy], count: int, condition: str) -> dict[int, list[Backup]]:
-    sql = LATEST.format(shown=SHOWN, condition=condition)
-    found: dict[int, list[Backup]] = defaultdict(list)
-    for backup in Backup.objects.raw(sql, [[policy.pk for policy in policies], count]):
-        found[backup.policy_id or 0].append(backup)
-    return {policy: sorted(rows, key=lambda one: (one.as_of, one.pk), reverse=True) for policy, rows in found.items()}
+def latest_of(policies: Iterable[Policy], count: int) -> dict[int, Latest]:
+    """By policy, at most so many."""
+    found: dict[int, Latest] = defaultdict(Latest)
+    for backup in Backup.objects.raw(LATEST, {"policies": [policy.pk for policy in policies], "count": count}):
+        of = found[backup.policy_id or 0]
+        if vars(backup)["is_good"]:
+            of.good.append(backup)
+        else:
+            of.proven = backup
+    for of in found.values():
+        of.good.sort(key=lambda one: (one.as_of, one.pk), reverse=True)
+    return found

@@ -170,7 +170,14 @@ class Backup(models.Model):
 
     search = models.GeneratedField(
         expression=SearchVector(
-            "policy_slug", "kind", "key", "verdict_words", "hold_reason", "server_version", "digest", config="simple"
+            # Not the key: each is a word of its own, and those that begin alike are as many as there are rows.
+            "policy_slug",
+            "kind",
+            "verdict_words",
+            "hold_reason",
+            "server_version",
+            "digest",
+            config="simple",
         ),
         output_field=SearchVectorField(),
         db_persist=True,
@@ -188,6 +195,7 @@ class Backup(models.Model):
             models.Index(name="backup_of_policy", fields=["policy", "state", "-as_of"]),
             models.Index(name="backup_proven", fields=["policy", "-as_of"], condition=Q(verdict="proven")),
             models.Index(name="backup_here", fields=["environment", "-id"]),
+            models.Index(name="backup_location", fields=["key"], opclasses=["varchar_pattern_ops"]),
             GinIndex(name="backup_search", fields=["search"]),
         ]
 

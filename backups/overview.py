@@ -5,19 +5,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from django.db import connection
+from django.db.models.functions import Now
+
 from backups.access import visible_policies
 from backups.charts import WindowBar, window_bar
-from backups.freshness import latest_good, latest_proven
-from backups.models import Backup, BackupAlert, BackupRun, Kind, Policy, Restore, RestorePoint
+from backups.freshness import latest_of
+from backups.models import Backup, BackupAlert, Kind, Policy, RestorePoint
 from backups.window import Window, recoverable_of
 from controlplane.accounts.access import Actor
-from controlplane.clock.database import database_time
 from controlplane.operations.models import Operation
 from controlplane.operations.states import ACTIVE
 from controlplane.web.tones import Tone
 from environments.models import Environment
 
 SPARK = 30
+POINTS = 5
 # Of a promise: from here on it is in danger.
 DANGER = 0.75
 DATABASES = (Kind.DATABASE, Kind.PITR)
@@ -131,6 +134,7 @@ class Site:
 
     environment: Environment
     policies: list[PolicyView] = field(default_factory=list)
+    points: list[RestorePoint] = field(default_factory=list)
 
     @property
     def database(self) -> PolicyView | None:
@@ -165,18 +169,22 @@ class Site:
         return next((tone for tone in order if tone in tones), Tone.IDLE)
 
 
-def overview(actor: Actor, environment: Environment | None = None) -> list[Site]:
-    """Every environment with a policy that the person sees, or one of them."""
-    rows = visible_policies(actor)
-    policies = list(rows if environment is None else rows.filter(environment=environment))
+def overview(actor: Actor, *, with_points: bool = False) -> list[Site]:
+    """Every environment with a policy that the person sees."""
+    policies: list[Policy] = list(visible_policies(actor).annotate(asked_at=Now()))
+    if not policies:
+        return []
+    now: datetime = vars(policies[0])["asked_at"]
     order = list(Kind)
     policies.sort(
         key=lambda one: (one.environment.position, one.environment.slug, order.index(Kind(one.kind)), one.slug)
     )
     sites: dict[int, Site] = {}
-    for view in views_of(policies):
+    for view in views_of(policies, now):
         place = view.policy.environment
         sites.setdefault(place.pk, Site(place)).policies.append(view)
+    if with_points:
+        _points(sites)
     return list(sites.values())
 
 
@@ -185,15 +193,14 @@ def _place(policy: Policy) -> tuple[int, str, int, str]:
     return place.position, place.slug, list(Kind).index(Kind(policy.kind)), policy.slug
 
 
-def views_of(policies: list[Policy]) -> list[PolicyView]:
-    """What the pages say of these policies, in the same order."""
-    now = database_time()
-    latest, proven = latest_good(policies, SPARK), latest_proven(policies)
+def views_of(policies: list[Policy], now: datetime) -> list[PolicyView]:
+    """What the pages say of these policies, in the same order. now: by the database."""
+    latest = latest_of(policies, SPARK)
     alerts, active = _alerts(policies), _active(policies)
     windows = recoverable_of([policy for policy in policies if policy.kind == Kind.PITR])
     return [
         PolicyView(
-            policy, now, latest.get(policy.pk, []), proven.get(policy.pk), alerts[policy.pk], active[policy.pk],
+            policy, now, latest[policy.pk].good, latest[policy.pk].proven, alerts[policy.pk], active[policy.pk],
             windows.get(policy.pk, ()),
         )
         for policy in policies
@@ -209,20 +216,29 @@ def _alerts(policies: list[Policy]) -> dict[int, list[BackupAlert]]:
     return found
 
 
+ACTIVE_OF = """
+SELECT r.policy_id, o.id, o.title FROM operations_operation o JOIN backups_backuprun r ON r.operation_id = o.id
+WHERE o.state = ANY(%(active)s) AND r.policy_id = ANY(%(policies)s)
+UNION ALL
+SELECT b.policy_id, o.id, o.title FROM operations_operation o JOIN backups_restore t ON t.operation_id = o.id
+JOIN backups_backup b ON b.id = t.backup_id
+WHERE o.state = ANY(%(active)s) AND b.policy_id = ANY(%(policies)s)
+ORDER BY 2
+"""
+
+
 def _active(policies: list[Policy]) -> dict[int, list[Operation]]:
-    """Backups, restores and tests that wait or run."""
+    """Backups, restores and tests that wait or run, with their number and title."""
     found: dict[int, list[Operation]] = defaultdict(list)
-    runs = BackupRun.objects.filter(policy__in=policies, operation__state__in=ACTIVE)
-    for run in runs.select_related("operation").defer("operation__plan", "operation__search"):
-        found[run.policy_id].append(run.operation)
-    restores = Restore.objects.filter(backup__policy__in=policies, operation__state__in=ACTIVE)
-    rows = restores.select_related("operation").defer("operation__plan", "operation__search")
-    for policy_id, restore in ((one.backup.policy_id, one) for one in rows.select_related("backup")):
-        found[policy_id or 0].append(restore.operation)
+    with connection.cursor() as cursor:
+        cursor.execute(ACTIVE_OF, {"active": sorted(ACTIVE), "policies": [policy.pk for policy in policies]})
+        for policy_id, number, title in cursor.fetchall():
+            found[policy_id].append(Operation(pk=number, title=title))
     return found
 
 
-def points_of(environment: Environment, count: int) -> list[RestorePoint]:
-    """Its last restore points."""
-    rows = RestorePoint.objects.filter(environment=environment).select_related("operation").prefetch_related("backups")
-    return list(rows.order_by("-pk")[:count])
+def _points(sites: dict[int, Site]) -> None:
+    """The last restore points of each site."""
+    for point in RestorePoint.objects.filter(environment__in=sites).order_by("-pk")[: POINTS * max(1, len(sites))]:
+        if len(sites[point.environment_id].points) < POINTS:
+            sites[point.environment_id].points.append(point)

@@ -14,6 +14,7 @@ from backups.overview import PolicyView, views_of
 from backups.programs import Server
 from backups.schedules import next_runs
 from controlplane.accounts.access import Actor
+from controlplane.clock.database import database_time
 from controlplane.operations.access import visible_operations
 from controlplane.operations.errors import StepError
 from controlplane.operations.models import Operation
@@ -34,7 +35,7 @@ class PolicyPage:
     @cached_property
     def view(self) -> PolicyView:
         """The same as on the overview."""
-        return views_of([self.policy])[0]
+        return views_of([self.policy], database_time())[0]
 
     @cached_property
     def next_runs(self) -> list[datetime]:

@@ -9,7 +9,6 @@ from backups.access import load_backup, visible_backups, visible_policies
 from backups.forms import CatalogFilter
 from backups.models import Backup
 from backups.overview import overview as sites_of
-from backups.overview import points_of
 from backups.page import BackupPage
 from controlplane.accounts.access import Actor, actor_of, signed_in
 from controlplane.accounts.models import Role
@@ -24,10 +23,9 @@ from environments.access import visible_environments
 def overview(request: HttpRequest) -> HttpResponse:
     """What could be restored now, of which moment, proven when, in how long."""
     actor = actor_of(request)
-    sites = sites_of(actor)
+    sites = sites_of(actor, with_points=True)
     context = {
         "sites": sites,
-        "points": {site.environment.pk: points_of(site.environment, 3) for site in sites},
         "may_operate": [site.environment.slug for site in sites if actor.may(Role.OPERATOR, [site.environment.slug])],
     }
     return render(request, "backups/overview.html", context)

@@ -14,14 +14,16 @@ from django.core.management import call_command
 
 from controlplane.embedded.stack import Stack
 
-NAMES = ("engine", "history", "live", "log")
+NAMES = ("backup", "catalog", "engine", "history", "live", "log")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__)
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of a list")
+    parser.add_argument("--mb", type=int, help="only backup: the size of its database, 1024 for the promised figures")
     arguments = parser.parse_args()
+    options = {"mb": arguments.mb} if arguments.mb else {}
     folder = Path(tempfile.mkdtemp(prefix="controlplane-bench-"))
     folder.chmod(0o711)
     for name in ("DATABASE_URL", "REDIS_URL"):
@@ -33,7 +35,7 @@ def main() -> int:
         django.setup()
         call_command("migrate", verbosity=0)
         call_command("collectstatic", interactive=False, verbosity=0)
-        figures = importlib.import_module(f"tests.benchmarks.{arguments.name}").run()
+        figures = importlib.import_module(f"tests.benchmarks.{arguments.name}").run(**options)
     shutil.rmtree(folder, ignore_errors=True)
     if arguments.json:
         print(json.dumps({"bench": arguments.name, "figures": figures}))
