@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 from psycopg import sql
 from psycopg.errors import Error as DatabaseError
 
+from backups.database_traits import locale_like, take_over
 from backups.engines.fetching import dump_to
 from backups.engines.restoring import compare, restore
 from backups.engines.sources import folder_of
@@ -116,6 +117,12 @@ def _mark_of(server: Server, database: str) -> str | None:
     return str(row[0]) if row else None
 
 
+def _is_ours(context: StepContext, server: Server, name: str, *, fresh: bool) -> bool:
+    """This operation made it. A worker may be gone before it was marked; a fresh one bears the operation's number."""
+    mark = _mark_of(server, name)
+    return mark == _mark(context.operation_id) or (fresh and mark == "")
+
+
 def _run(server: Server, *statements: sql.Composed, together: bool = False) -> None:
     """Statements about whole databases, one by one or in one transaction. Raises StepError in the server's words."""
     try:
@@ -124,6 +131,11 @@ def _run(server: Server, *statements: sql.Composed, together: bool = False) -> N
                 connection.execute(statement)
     except DatabaseError as error:
         raise StepError(f"The server of {server} refuses: {' '.join(str(error).split())}") from None
+
+
+def _locale(server: Server, database: str) -> sql.Composable:
+    with server.named("postgres").connect(autocommit=True) as connection:
+        return locale_like(connection, database)
 
 
 def _drop(server: Server, database: str) -> None:
@@ -145,21 +157,24 @@ def _restore_database(
             words = f"{database} is not what {source.policy} backs up, {server.database} is, so nothing would hold it"
             raise StepError(f"{words} once it is replaced. Restore into a new database instead.", permanent=True)
         name = _fresh_name(database, context.operation_id) if fresh else database
-        mark = _mark_of(server, name)
-        if mark == _mark(context.operation_id):
+        if _is_ours(context, server, name, fresh=fresh):
             _drop(server, name)
-        elif mark is not None:
+        elif _mark_of(server, name) is not None:
             raise StepError(f"There is a database {name} already. Choose another name, or drop it.", permanent=True)
         context.check()
         _run(
             server,
-            sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)),
+            sql.SQL("CREATE DATABASE {} TEMPLATE template0{}").format(
+                sql.Identifier(name), _locale(server, database) if fresh else sql.SQL("")
+            ),
             sql.SQL("COMMENT ON DATABASE {} IS {}").format(
                 sql.Identifier(name), sql.Literal(_mark(context.operation_id))
             ),
         )
         with scratch_for(context.operation_id, context.fence) as scratch:
             _fill(context, source, scratch, server.named(name), moment=moment, schema=schema, table=table)
+        if fresh:
+            take_over(server, database, name, context)
         context.save_checkpoint(restored=name)
 
 
@@ -183,7 +198,7 @@ def _drop_restored(context: StepContext, *, backup: int, database: str, fresh: b
         server = _server(source_of(backup))
         name = _fresh_name(database, context.operation_id) if fresh else database
         context.check()
-        if _mark_of(server, name) == _mark(context.operation_id):
+        if _is_ours(context, server, name, fresh=fresh):
             _drop(server, name)
 
 

@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from psycopg import sql
 
 from backups.models import Backup, Kind, Policy, Restore
 from backups.programs import Server
@@ -99,3 +100,50 @@ def test_one_that_waits_for_approval_holds_up_no_backup(dumps: Policy, alice: Pe
     assert operation.state == State.AWAITING_APPROVAL and running(dumps) is None
     Operation.objects.filter(pk=operation.pk).update(state=State.RUNNING)
     assert running(dumps) == operation
+
+
+def test_what_a_killed_worker_had_no_time_to_mark_is_dropped(dumps: Policy, alice: Person, shop: Server) -> None:
+    back_up(alice, dumps)
+    operation = over(alice, only_backup(), shop.database)
+    with closing(shop.named("postgres").connect(autocommit=True)) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(f"{shop.database}_new_{operation.pk}")))
+    engine.run(operation.pk, "w1")
+    operation.refresh_from_db()
+    assert operation.state == State.SUCCEEDED, operation.outcome
+    assert databases(shop) == [shop.database]
+
+
+TRAITS = """
+SELECT pg_get_userbyid(datdba), datconnlimit, datacl::text, pg_encoding_to_char(encoding), datcollate,
+       (SELECT array_agg(setrole::regrole::text || array_to_string(setconfig, ';') ORDER BY setrole)
+          FROM pg_db_role_setting WHERE setdatabase = d.oid)
+  FROM pg_database d WHERE datname = current_database()
+"""
+
+
+def test_who_owns_it_who_may_enter_and_its_settings_stay(dumps: Policy, alice: Person, shop: Server) -> None:
+    run(shop, f"""
+        CREATE ROLE "{shop.database}_app" LOGIN; CREATE SCHEMA "My Shop";
+        GRANT CONNECT, TEMPORARY ON DATABASE "{shop.database}" TO "{shop.database}_app" WITH GRANT OPTION;
+        REVOKE ALL ON DATABASE "{shop.database}" FROM PUBLIC;
+        ALTER DATABASE "{shop.database}" SET search_path TO "My Shop", public;
+        ALTER DATABASE "{shop.database}" SET shop.greeting TO 'it''s = open';
+        ALTER ROLE "{shop.database}_app" IN DATABASE "{shop.database}" SET statement_timeout TO '7s';
+        ALTER DATABASE "{shop.database}" CONNECTION LIMIT 40;
+        ALTER DATABASE "{shop.database}" OWNER TO "{shop.database}_app";
+    """)  # fmt: skip
+    try:
+        before = run(shop, TRAITS)
+        back_up(alice, dumps)
+        operation = over(alice, only_backup(), shop.database)
+        engine.run(operation.pk, "w1")
+        operation.refresh_from_db()
+        assert operation.state == State.SUCCEEDED, operation.outcome
+        assert run(
+            shop, "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"
+        )
+        assert run(shop, TRAITS) == before and databases(shop) == [shop.database]
+    finally:
+        admin = shop.named("postgres")
+        run(shop, f'ALTER DATABASE "{shop.database}" OWNER TO CURRENT_USER; DROP OWNED BY "{shop.database}_app"')
+        run(admin, f'DROP ROLE "{shop.database}_app"')
