@@ -110,4 +110,4 @@ def test_a_clock_set_back_does_not_stop_a_policy(policy: Policy, alice: Person) 
     BackupRun.objects.filter(operation=operation).update(due_at=due)
     PolicyClock.objects.update(due_at=due)
     start_due()
-    assert PolicyClock.objects.get().due_at > due and BackupRun.objects.count() == 1
+    assert PolicyClock.objects.filter(due_at__gt=due).exists() and BackupRun.objects.count() == 1
