@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ def rclone() -> str:
     return str(beside) if beside.exists() else str(shutil.which("rclone"))
 
 
-@pytest.fixture(scope="session")
-def rclone_port() -> Iterator[int]:
-    """Of a server that keeps its buckets in a temporary folder."""
+@contextmanager
+def rclone_server() -> Iterator[int]:
+    """A server that keeps its buckets in a temporary folder; its port."""
     with tempfile.TemporaryDirectory(prefix="controlplane-rclone-") as folder:
         command = [rclone(), "serve", "s3", "--addr", "127.0.0.1:0", "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"]
         environment = {**os.environ, "RCLONE_CONFIG": "/dev/null"}
@@ -43,9 +44,18 @@ def rclone_port() -> Iterator[int]:
             started = next(found for line in server.stderr if (found := STARTED.search(line)))
             drain = threading.Thread(target=lambda stream: [None for _ in stream], args=(server.stderr,))
             drain.start()
-            yield int(started[1])
-            server.terminate()
-            drain.join()
+            try:
+                yield int(started[1])
+            finally:
+                server.terminate()
+                drain.join()
+
+
+@pytest.fixture(scope="session")
+def rclone_port() -> Iterator[int]:
+    """Of one for the whole session."""
+    with rclone_server() as port:
+        yield port
 
 
 @pytest.fixture(scope="session")
