@@ -9,6 +9,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
+from backups.catalog import manifests_in
 from backups.engines.contents import unreferenced
 from backups.jobs import load_policy, store_of
 from backups.manifest import NAME
@@ -20,6 +21,7 @@ from backups.storage.base import Store
 from backups.wal_retention import trim_wal
 from controlplane.audit.record import SYSTEM, record
 from controlplane.clock.database import database_time
+from controlplane.operations.errors import StepError
 from controlplane.operations.models import Operation
 from controlplane.operations.registry import StepContext, StepFunction
 from controlplane.operations.states import ACTIVE
@@ -153,16 +155,35 @@ def _sweep(context: StepContext, *, policy: str) -> None:
     found = load_policy(policy)
     store = store_of(found)
     with no_doubt(f"sweeping the storage of {policy}"):
-        for key in remains(store, found.prefix, database_time()):
+        there = manifests_in(store, found.prefix)
+        known = dict(Backup.objects.filter(storage=found.storage, key__in=there).values_list("key", "state"))
+        struck_out = [key for key in there if known.get(key) == Backup.State.DELETED]
+        for key in struck_out + remains(store, found.prefix, database_time()):
             context.check()
-            discard(store, [key])
-            context.log(f"removed the remains of a try at {key}")
+            _discard_remains(context, store, key)
+        if strangers := [key for key in there if key not in known]:
+            context.log(
+                f"the catalog does not know {strangers[0]}, so what backups share stays. Enter it: "
+                "manage.py catalog --rebuild", level="warning",
+            )  # fmt: skip
+            return
         gone = _unneeded(found, store)
         for start in range(0, len(gone), 500):
             context.check()
             store.delete(gone[start : start + 500])
         if gone:
             context.log(f"removed {len(gone)} objects that no backup names any more")
+
+
+def _discard_remains(context: StepContext, store: Store, key: str) -> None:
+    try:
+        discard(store, [key])
+    except StepError as error:
+        if not error.permanent:
+            raise
+        context.log(f"what is left at {key} stays: {error}", level="warning")  # locked: the next one tries again
+    else:
+        context.log(f"removed what was left at {key}")
 
 
 def remains(store: Store, prefix: str, now: datetime) -> list[str]:
