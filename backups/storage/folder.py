@@ -35,6 +35,7 @@ READ_BYTES = 256 * 1024
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 TOKEN_LETTERS = 16
 UNFINISHED = ".part"
+PROBE = f".probe{UNFINISHED}"
 # Another worker may remove a folder because it is empty, just when this one wants to write there.
 MAKE_ATTEMPTS = 10
 
@@ -221,12 +222,12 @@ class FolderStore:
         return None
 
     def problem(self) -> str:
-        """Tries it with an empty file."""
-        probe = self.root / f".probe.{secrets.token_hex(TOKEN_LETTERS // 2)}{UNFINISHED}"
+        """Tries it with an empty file. It always has the same name: what a killed worker left, the next one removes."""
+        probe = self.root / PROBE
         try:
             with self._in_words("write a file"):
-                os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE))
-                probe.unlink()
+                os.close(os.open(probe, os.O_WRONLY | os.O_CREAT, FILE_MODE))
+                probe.unlink(missing_ok=True)
         except StepError as error:
             return str(error)
         return ""

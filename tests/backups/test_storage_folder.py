@@ -13,7 +13,7 @@ import pytest
 
 from backups.models import Storage
 from backups.storage import STORES, open_store
-from backups.storage.folder import FolderStore
+from backups.storage.folder import PROBE, FolderStore
 from controlplane.operations.errors import LeaseLost, StepError
 
 MB = 1024 * 1024
@@ -186,6 +186,10 @@ class TestDisk:
             assert raised.value.permanent
         assert "there is no folder" in store.problem()
         assert not (tmp_path / "unmounted").exists()
+
+    def test_the_probe_of_a_killed_worker_is_removed(self, store: FolderStore) -> None:
+        (store.root / PROBE).touch()
+        assert store.problem() == "" and list(store.root.iterdir()) == []
 
     def test_no_right_to_write(self) -> None:
         store = STORES["folder"].open({"path": "/sys"})  # not even root writes there

@@ -16,6 +16,7 @@ from controlplane.embedded.stack import Stack
 WRONG_BACKUPS = ("false_green", "lost", "orphans", "stuck", "false_red")
 WRONG = ("wrong_end", "repeated_effects", "lost_events", "doubled_events", "stuck", "stale_writes")
 SETTINGS = {
+    "BACKGROUND_OPERATIONS": "20",  # each policy at its own pace
     "DJANGO_SETTINGS_MODULE": "controlplane.settings",
     "HTTPS": "false",
     "LOG_LEVEL": "WARNING",

@@ -1,4 +1,4 @@
-"""Short chaos runs, as part of every test run; `bin/chaos --rounds 300` and `bin/chaos backups --rounds 200` are long."""
+"""Short chaos runs, in every test run. Long: `bin/chaos --rounds 300`, `bin/chaos backups --rounds 200`."""
 
 import json
 import subprocess

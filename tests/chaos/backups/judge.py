@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from controlplane.embedded.postgres import Postgres
 from tests.chaos.backups.world import STILL, TRUTH, Lane, Places
 
 MANIFEST = "manifest.json"
+COPY_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,19 @@ class Judge:
                 tarfile.TarError, subprocess.CalledProcessError) as error:  # fmt: skip
             said = getattr(error, "stderr", b"") or b""
             return [f"{type(error).__name__}: {error} {said.decode(errors='replace')[-500:]}"]
+
+    def problems_of_copy(self, case: Case, source: Postgres, database: str) -> list[str]:
+        """What is wrong with the database that a backup was restored into, on its source's own server; drops it."""
+        for _ in range(COPY_ATTEMPTS):
+            try:
+                wrong = self._ask(case, source, database, case.lane.database, {})
+                with closing(psycopg.connect(source.url, autocommit=True)) as admin:
+                    admin.execute(f"DROP DATABASE {database} WITH (FORCE)".encode())
+                return wrong
+            except psycopg.OperationalError as error:  # it is being restarted, or there is no such database
+                words = str(error)
+                time.sleep(1)  # for a server that comes back
+        return [f"{database} cannot be asked: {words}"]
 
     def changed(self, lane: Lane, key: str) -> list[str]:
         """Whether the objects of a backup that was restored are still what they were then."""

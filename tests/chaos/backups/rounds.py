@@ -26,9 +26,9 @@ from django.db import InterfaceError, OperationalError, connections
 from backups import scratch
 from backups.cleaning import remains
 from backups.jobs import chain_of, store_of
-from backups.models import Backup, BackupRun
+from backups.models import Backup, BackupRun, Restore
 from backups.restores import remove_scratch
-from backups.services import request_backup, request_proof
+from backups.services import Wish, request_backup, request_proof, request_restore
 from backups.steps import discard
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Grant, Person, Role
@@ -48,12 +48,17 @@ QUIET_SECONDS = 30.0
 WORKERS = 4
 # How long after an operation has begun, in seconds, it is struck at the latest: while it is still at it.
 LONGEST_WAIT = {BACKUP: 0.5, BETWEEN: 0.0, PROOF: 2.0}
+# The share of dumps that are restored into a new database beside their own, instead of being tested.
+COPIES = 0.2
 LONG_AFTER = timedelta(hours=25)
 
 
 @dataclass
 class Round:
-    """A backup, its restore test, and what happens meanwhile. since: where the writers were when it began."""
+    """A backup, its restore test, and what happens meanwhile. since: where the writers were when it began.
+
+    copy: the name of the new database into which it is restored instead of tested, "" for a test.
+    """
 
     number: int
     lane: Lane
@@ -67,6 +72,7 @@ class Round:
     struck: bool = False
     backup: Backup | None = None
     proof: Operation | None = None
+    copy: str = ""
     states: list[str] = field(default_factory=list)
 
 
@@ -222,13 +228,19 @@ class Chaos:
             if current.backup is not None:
                 if current.luck.phase == BETWEEN and not current.struck:
                     current.struck = current.luck.strike(self, current)
-                proof = request_proof(self.actor, current.backup, reason="chaos")
                 current.states.append(current.operation.state)
-                current.proof = current.operation = proof
+                current.proof = current.operation = self._bring_back(current, current.backup)
                 current.phase, current.running_since = PROOF, None
                 self._arm(current)
                 return
         self._end(current)
+
+    def _bring_back(self, current: Round, backup: Backup) -> Operation:
+        if current.lane.is_cluster or self.choice.random() >= COPIES:
+            return request_proof(self.actor, backup, reason="chaos")
+        current.copy = f"copy_{backup.pk}"
+        wish = Wish(Restore.Target.NEW, database=current.copy)
+        return request_restore(self.actor, backup, wish, reason="chaos")
 
     def restart_postgres(self, number: signal.Signals) -> None:
         """In order, or as a crash."""
@@ -251,10 +263,14 @@ class Chaos:
             keys = [one.key for one in chain_of(backup)]
             case = Case(backup.pk, current.lane, keys, current.since, until)
             self.verdicts.append((current, case, self.court.submit(self.judge.problems, case)))
+            if current.copy and current.operation.state == State.SUCCEEDED:
+                verdict = self.court.submit(self.judge.problems_of_copy, case, self.company, current.copy)
+                self.verdicts.append((current, case, verdict))
+        found = (backup.verdict or current.copy or "untested") if backup else "no backup"
         self.say(
-            f"{len(self.done):4} {current.lane.database} {'/'.join(current.states):20} "
-            f"{(backup.verdict or 'untested') if backup else 'no backup':9} {time.monotonic() - current.began:5.1f} s  "
-            f"{current.luck.name}{'' if current.struck else ' (met nothing)'}  {current.operation.outcome[:160]}"
+            f"{len(self.done):4} {current.lane.database} {'/'.join(current.states):20} {found:9}"
+            f" {time.monotonic() - current.began:5.1f} s  {current.luck.name}"
+            f"{'' if current.struck else ' (met nothing)'}  {current.operation.outcome[:160]}"
         )
 
     def _is_damaged(self, lane: Lane, backup: Backup) -> bool:
@@ -269,6 +285,10 @@ class Chaos:
                 self.complain("lost", f"{current.operation} succeeded and is not in the catalog", current)
             return
         damaged = self._is_damaged(current.lane, backup)
+        if current.copy:
+            if damaged and current.states[-1] == State.SUCCEEDED:
+                self.complain("false_green", f"{backup} is damaged, and was restored", current)
+            return
         if damaged and backup.verdict == Backup.Verdict.PROVEN:
             self.complain("false_green", f"{backup} is damaged, and proven", current)
         if current.states[-1] == State.SUCCEEDED and backup.verdict != Backup.Verdict.PROVEN:
@@ -291,6 +311,7 @@ class Chaos:
         later = database_time() + LONG_AFTER
         for lane in self.lanes:
             store = store_of(lane.policy)
+            assert store.problem() == ""  # the next look removes the probe of a worker that was killed while it looked
             for key in remains(store, lane.policy.prefix, later):
                 discard(store, [key])
 
@@ -338,6 +359,7 @@ class Chaos:
             "struck": sum(one.struck for one in self.done),
             "backups": sum(one.backup is not None for one in self.done),
             "judged": len(self.verdicts),
+            "copies": sum(bool(one.copy) for one in self.done),
             "proven": sum(one.backup is not None and one.backup.verdict == "proven" for one in self.done),
             "damaged": sum(len(lane.damaged) for lane in self.lanes),
             "faults": dict(sorted(Counter(one.luck.name for one in self.done if one.struck).items())),
@@ -346,7 +368,7 @@ class Chaos:
 
 _LEFT = {
     "replication slot": "SELECT slot_name FROM pg_replication_slots",
-    "database": r"SELECT datname FROM pg_database WHERE datname ~ '_(restored|replaced)_\d+$'",
+    "database": r"SELECT datname FROM pg_database WHERE datname ~ '_(restored|replaced)_\d+$|^copy_'",
     "connection": "SELECT pid::text FROM pg_stat_activity WHERE application_name = 'controlplane'",
 }
 
