@@ -8,7 +8,7 @@ from django.db import DataError, IntegrityError, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from backups.manifest import NAME, read_manifest, time_of
+from backups.manifest import NAME, problem_with_objects, read_manifest, time_of
 from backups.models import Backup, BackupRun, Kind, Policy, PolicyClock, RestorePoint, Storage
 from backups.storage import open_store
 from backups.storage.base import Store
@@ -127,8 +127,13 @@ def rebuild(storage: Storage, who: Who) -> Rebuilt:
             continue
         try:
             manifest = read_manifest(store, key)
+            problem = problem_with_objects(store, manifest)
             with transaction.atomic():
                 backup = enter(manifest, storage, _policy_of(manifest, storage))
+                if problem:
+                    # Half a backup: a deletion was cut short, say. It shall not pass for one that may restore.
+                    rows = Backup.objects.filter(pk=backup.pk)
+                    rows.update(verdict=Backup.Verdict.FAILED, verdict_words=problem, tested_at=Now())
                 scopes = [backup.environment.slug]
                 record(who, "backup.found", f"backup {backup.pk}", scopes=scopes, data={"key": key})
             found.entered += 1

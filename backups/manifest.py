@@ -78,6 +78,16 @@ def read_manifest(store: Store, key: str) -> dict[str, Any]:
     return manifest
 
 
+def problem_with_objects(store: Store, manifest: Mapping[str, Any]) -> str:
+    """What the storage does not have in its full size, in words; "" when all is there."""
+    for one in manifest["objects"]:
+        entry = store.head(one["key"])
+        if entry is None or entry.size != one["size"]:
+            there = f"{entry.size} bytes" if entry else "nothing"
+            return f"the storage has {there} at {one['key']}, where {one['size']} bytes were put."
+    return ""
+
+
 def time_of(manifest: Mapping[str, Any], name: str) -> datetime:
     """One of its times."""
     at = parse_datetime(str(manifest[name]))

@@ -9,7 +9,7 @@ from django.db import InterfaceError, OperationalError
 
 from backups.engines import ENGINES
 from backups.jobs import fingerprint, job_of, key_of, load_policy, store_of
-from backups.manifest import NAME, encoded, manifest_of, read_manifest
+from backups.manifest import NAME, encoded, manifest_of, problem_with_objects, read_manifest
 from backups.models import Policy
 from backups.storage.base import Store
 from controlplane.clock.database import database_time
@@ -90,14 +90,8 @@ def _verify_take(context: StepContext, *, policy: str, version: str) -> Verdict:
     """The storage has each object in its full size. Whether it restores, only a restore test can say."""
     manifest = context.checkpoint["manifest"]
     with no_doubt(f"reading back the backup of {policy}"):
-        store = store_of(_policy(policy, version))
-        for one in manifest["objects"]:
-            key = one["key"]
-            entry = store.head(key)
-            if entry is None or entry.size != one["size"]:
-                there = f"{entry.size} bytes" if entry else "nothing"
-                return failed(f"the storage has {there} at {key}, where {one['size']} bytes were put.")
-    return passed()
+        words = problem_with_objects(store_of(_policy(policy, version)), manifest)
+    return failed(words) if words else passed()
 
 
 def _discard(context: StepContext, *, policy: str, step: str) -> None:

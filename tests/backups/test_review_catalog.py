@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from backups.catalog import rebuild
 from backups.cleaning import propose
 from backups.duties import start_due
 from backups.jobs import job_of
@@ -12,6 +13,7 @@ from backups.models import Backup, BackupRun, Kind, Policy, PolicyClock, Storage
 from backups.services import request_cleanup, request_proof
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
+from controlplane.audit.record import SYSTEM
 from controlplane.clock.database import database_time
 from controlplane.operations import engine
 from controlplane.operations.models import Operation, Step
@@ -111,3 +113,13 @@ def test_a_clock_set_back_does_not_stop_a_policy(policy: Policy, alice: Person) 
     PolicyClock.objects.update(due_at=due)
     start_due()
     assert PolicyClock.objects.filter(due_at__gt=due).exists() and BackupRun.objects.count() == 1
+
+
+def test_a_manifest_without_its_objects_is_no_backup(policy: Policy, alice: Person, data_dir: Path) -> None:
+    back_up(alice, policy)
+    backup = only_backup()
+    (data_dir / "backups" / backup.manifest["objects"][0]["key"]).unlink()
+    Backup.objects.all().delete()
+    rebuild(policy.storage, SYSTEM("test"))
+    found = only_backup()
+    assert found.verdict == Backup.Verdict.FAILED and "the storage has nothing at" in found.verdict_words
