@@ -7,6 +7,7 @@ from typing import Any
 
 from backups.engines import ENGINES
 from backups.models import Kind, Policy, PolicyClock, Storage
+from backups.retention import LONGEST
 from backups.schedules import problem_with_schedule, problem_with_zone
 from backups.sealing import problem_with_recipient
 from backups.storage import STORES
@@ -16,7 +17,6 @@ from environments.declarations.sections import Change, Section, Trace, differenc
 from environments.models import Environment
 from environments.secrets import problem_with as problem_with_secret
 
-LONGEST_YEARS = 100
 KEEP = {"days": 30, "last": 0, "daily": 0, "weekly": 0, "monthly": 0, "yearly": 0}
 
 
@@ -67,6 +67,8 @@ def _policy(environment: str, slug: str, table: Table) -> DeclaredPolicy:
     storage = table.text("storage", limit=60)
     if storage and storage not in table.document.get("storages", {}) and not _storage_exists(storage):
         table.wrong("storage", f"there is no storage {storage}; add [storages.{storage}] to this file.")
+    for name, words in _fixed(environment, slug, kind, storage).items():
+        table.wrong(name, words)
     proof = table.choice("proof", Policy.Proof.values, "schedule")
     fields = {
         "kind": kind,
@@ -89,6 +91,23 @@ def _policy(environment: str, slug: str, table: Table) -> DeclaredPolicy:
     return DeclaredPolicy(environment, slug, storage, fields)
 
 
+def _fixed(environment: str, slug: str, kind: str, storage: str) -> dict[str, str]:
+    """What cannot be changed any more of a policy that has backups: what is there would not go with it."""
+    rows = Policy.objects.filter(environment__slug=environment, slug=slug).select_related("storage")
+    policy = rows.filter(backups__isnull=False).first()
+    if policy is None:
+        return {}
+    wrong = {}
+    if kind and kind != policy.kind:
+        wrong["kind"] = f"there are backups of {policy.get_kind_display()} already; declare a policy of another name."
+    if policy.kind == Kind.PITR and storage and storage != policy.storage.slug:
+        wrong["storage"] = (
+            f"its WAL is in {policy.storage.slug} and would not be found from {storage}; declare a policy of another "
+            "name, and pause this one once that has its first backup."
+        )
+    return wrong
+
+
 def _storage_exists(slug: str) -> bool:
     return Storage.objects.filter(slug=slug).exists()
 
@@ -103,7 +122,7 @@ def _settings(table: Table, kind: str) -> dict[str, Any]:
 
 
 def _keep(table: Table) -> dict[str, int]:
-    found = {f"keep_{name}": table.number(name, default, most=366 * LONGEST_YEARS) for name, default in KEEP.items()}
+    found = {f"keep_{name}": table.number(name, default, most=LONGEST) for name, default in KEEP.items()}
     table.end()
     return found
 

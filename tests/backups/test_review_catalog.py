@@ -7,6 +7,7 @@ import pytest
 
 from backups.catalog import rebuild
 from backups.cleaning import propose
+from backups.declarations import read_policies
 from backups.duties import start_due
 from backups.jobs import job_of
 from backups.models import Backup, BackupRun, Kind, Policy, PolicyClock, Storage
@@ -19,6 +20,7 @@ from controlplane.operations import engine
 from controlplane.operations.models import Operation, Step
 from controlplane.operations.states import Answer, State, StepState
 from controlplane.operations.transitions import resolve
+from environments.declarations.reading import Problem, Table
 from tests.backups.company import Make, back_up, only_backup
 from tests.backups.history import entry, proven
 
@@ -123,3 +125,20 @@ def test_a_manifest_without_its_objects_is_no_backup(policy: Policy, alice: Pers
     rebuild(policy.storage, SYSTEM("test"))
     found = only_backup()
     assert found.verdict == Backup.Verdict.FAILED and "the storage has nothing at" in found.verdict_words
+
+
+def test_what_backups_depend_on_stays_declared(make_policy: Make) -> None:
+    policy = make_policy("wal", kind=Kind.PITR, settings={"database": "file:production/database-url"})
+    Storage.objects.create(slug="second", kind="folder", settings={"path": "second"})
+    declared = {"kind": "pitr", "storage": "second", "schedule": "0 2 * * *", "settings": policy.settings}
+
+    def problems(**values: object) -> list[str]:
+        found: list[Problem] = []
+        document = {"environments": {"production": {}}, "backups": {"production": {"wal": {**declared, **values}}}}
+        read_policies(Table("", document, found, document))
+        return [one.path for one in found]
+
+    assert problems() == []
+    entry(policy)
+    assert problems() == ["backups.production.wal.storage"] and problems(storage="archive") == []
+    assert "backups.production.wal.kind" in problems(kind="database", storage="archive")
