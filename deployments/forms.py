@@ -1,4 +1,5 @@
 """What people send to the pages of deployments."""
+
 from collections.abc import Callable
 from typing import Any
 

@@ -69,9 +69,7 @@ def test_a_mistake_of_ours_fails_it_and_asks_nobody(
 
 @pytest.mark.parametrize("boundary", ["intent_written", "effect_done", "verified", "state_written"])
 @pytest.mark.parametrize("step", ["configuration-look", "configuration-take"])
-def test_a_worker_that_dies_anywhere(
-    policy: Policy, alice: Person, data_dir: Path, boundary: str, step: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_dies_anywhere(policy: Policy, alice: Person, data_dir: Path, boundary: str, step: str) -> None:
     """The next one goes on: one entry, one manifest, nothing else in the storage."""
 
     def die(at: str, operation_id: int, key: str) -> None:

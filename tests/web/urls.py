@@ -8,7 +8,9 @@ def empty(_request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
-NAMES = ("approvals", "deployments", "releases", "backups", "audit", "people", "tokens", "login", "logout", "nav-counts")
+NAMES = (
+    "approvals", "deployments", "releases", "backups", "audit", "people", "tokens", "login", "logout", "nav-counts",
+)  # fmt: skip
 
 urlpatterns = [
     path("", empty, name="board"),
