@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from backups.engines import ENGINES
-from backups.models import Kind, Policy, PolicyClock, Storage
+from backups.models import Backup, Kind, Policy, PolicyClock, Storage
 from backups.retention import LONGEST
 from backups.schedules import problem_with_schedule, problem_with_zone
 from backups.sealing import problem_with_recipient
@@ -47,8 +47,25 @@ def read_storages(file: Table) -> dict[str, dict[str, Any]]:
         if kind:
             for name, words in sorted(STORES[kind].check_settings(settings).items()):
                 table.wrong(name, f"{words}.")
+        if words := _moved(slug, kind, settings):
+            table.wrong("kind", words)
         found[slug] = {"kind": kind, "settings": settings}
     return found
+
+
+# Where a storage is; the others say how it is reached.
+PLACE = ("path", "bucket", "prefix", "endpoint_url")
+
+
+def _moved(slug: str, kind: str, settings: dict[str, Any]) -> str:
+    """What is wrong with a storage that is declared somewhere else while backups are in it; "" for nothing."""
+    there = Storage.objects.filter(slug=slug).first()
+    if there is None or not Backup.objects.filter(storage=there).exclude(state=Backup.State.DELETED).exists():
+        return ""
+    had = (there.kind, *(there.settings.get(name, "") for name in PLACE))
+    if had == (kind, *(settings.get(name, "") for name in PLACE)):
+        return ""
+    return "and its place cannot change while backups are in it; declare another storage, and point the policies there."
 
 
 def read_policies(file: Table) -> list[DeclaredPolicy]:

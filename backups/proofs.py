@@ -108,7 +108,7 @@ def _asked(source: Source) -> str:
 def _uploads(context: StepContext, source: Source, scratch: Scratch, moment: str) -> Proven:
     began = time.monotonic()
     folder = scratch.folder("files")
-    with blame_the_backup():
+    with blame_the_backup(source):
         restore_files(source.manifest, source.store, source.sealer, folder, context)
     seconds = time.monotonic() - began
     shutil.rmtree(folder, ignore_errors=True)
@@ -118,7 +118,7 @@ def _uploads(context: StepContext, source: Source, scratch: Scratch, moment: str
 
 def _configuration(context: StepContext, source: Source, scratch: Scratch, moment: str) -> Proven:
     began = time.monotonic()
-    with blame_the_backup():
+    with blame_the_backup(source):
         found = read_configuration(source.manifest, source.store, source.sealer)
     return Proven(f"{len(found['variables'])} variables can be read", time.monotonic() - began)
 
@@ -127,7 +127,7 @@ def _images(context: StepContext, source: Source, scratch: Scratch, moment: str)
     began = time.monotonic()
     folder = scratch.folder("images")
     for image in source.manifest["facts"]["images"]:
-        with blame_the_backup():
+        with blame_the_backup(source):
             restore_image(source.manifest, source.store, source.sealer, image["reference"], folder, context)
     count = len(source.manifest["facts"]["images"])
     return Proven(f"{count} images, each layer with its digest", time.monotonic() - began)

@@ -270,9 +270,9 @@ def _drop_replaced(context: StepContext, *, backup: int, database: str) -> None:
 # --- files and configuration --------------------------------------------------------------------------
 
 
-def restored_folder(name: str) -> Path:
+def restored_folder(environment: str, name: str) -> Path:
     """Where files are restored to that shall not replace those in use."""
-    return Path(settings.DATA_DIR).resolve() / "restored" / name
+    return Path(settings.DATA_DIR).resolve() / "restored" / environment / name
 
 
 def _restore_files(context: StepContext, *, backup: int, folder: str) -> None:
@@ -280,12 +280,16 @@ def _restore_files(context: StepContext, *, backup: int, folder: str) -> None:
         source = source_of(backup)
         manifest = source.manifest
         if source.backup.kind == Kind.IMAGES:
-            target = restored_folder(folder)
+            target = restored_folder(source.backup.environment.slug, folder)
             target.mkdir(mode=0o700, parents=True, exist_ok=True)
             for image in manifest["facts"]["images"]:
                 restore_image(manifest, source.store, source.sealer, image["reference"], target, context)
         else:
-            target = restored_folder(folder) if folder else Path(folder_of(source.policy.settings["source"]))
+            target = (
+                restored_folder(source.backup.environment.slug, folder)
+                if folder
+                else Path(folder_of(source.policy.settings["source"]))
+            )
             restore_files(manifest, source.store, source.sealer, target, context)
         context.log(f"the files are in {target}")
 

@@ -256,7 +256,7 @@ def _check(backup: Backup, wish: Wish) -> None:
         raise Invalid("Give the folder a name: images are not put back into a registry.")
     if wish.folder and ("\x00" in wish.folder or PurePosixPath(wish.folder).is_absolute()
                         or ".." in PurePosixPath(wish.folder).parts):  # fmt: skip
-        raise Invalid("Give the folder a plain name; it is made below the folder “restored” of the data folder.")
+        raise Invalid("Give the folder a plain name; it is made below “restored” in the data folder.")
     if wish.moment is not None and backup.kind != Kind.PITR:
         raise Invalid("Only a policy with WAL goes back to any moment; this backup holds one: leave the moment empty.")
 

@@ -66,16 +66,19 @@ class Unrestorable(StepError):
 
 
 @contextmanager
-def blame_the_backup() -> Iterator[None]:
-    """What fails for good in here is the fault of the backup, not of the place it is restored to."""
+def blame_the_backup(source: Source) -> Iterator[None]:
+    """What fails for good in here is the fault of the backup, not of the place it is restored to, nor of the storage.
+
+    A storage that does not let us in at all (its credentials, a missing bucket) says nothing of what is in it.
+    """
     try:
         yield
     except NoRoom:
         raise
     except StepError as error:
-        if error.permanent:
-            raise Unrestorable(str(error), permanent=True) from error
-        raise
+        if not error.permanent or source.store.problem():
+            raise
+        raise Unrestorable(str(error), permanent=True) from error
 
 
 @contextmanager
@@ -101,7 +104,7 @@ def restore_into_scratch(
         load(source, server, scratch, hand, schema=schema, table=table)
         return server
     program("postgres")  # without it nothing can be said of the backup
-    with blame_the_backup():
+    with blame_the_backup(source):
         restore_to(scratch, source.policy, source.chain(), moment, source.store, source.sealer, hand)
     return scratch.server(Server.at(str(source.policy.settings["database"])).database)
 
@@ -124,10 +127,10 @@ def load(
 ) -> None:
     """Fetch a dump and load it into an empty database. What was fetched is removed."""
     folder = scratch.folder("fetched")
-    with blame_the_backup():
+    with blame_the_backup(source):
         path = fetch(source.manifest, source.store, source.sealer, folder, hand)
     try:
-        with blame_the_backup():
+        with blame_the_backup(source):
             restore(path, server, hand, schema=schema, table=table, owners=owners)
     finally:
         path.unlink(missing_ok=True)
