@@ -4,9 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from django import forms
+from django.core.validators import MaxValueValidator
 from django.db.models import Q
 
 from backups.models import Backup, Kind, Policy, Restore
+from backups.retention import LONGEST
 from backups.schedules import problem_with_schedule, problem_with_zone
 from backups.services import TARGETS, Wish
 from controlplane.operations.search import words_query
@@ -155,6 +157,13 @@ class PolicyForm(forms.ModelForm):  # type: ignore[type-arg]
             "keep_yearly": "Keep one a year, for years", "proof": "Restore test",
             "proof_schedule": "Schedule of the restore test (cron)",
         }  # fmt: skip
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, field in self.fields.items():
+            if name.startswith("keep_"):
+                field.validators.append(MaxValueValidator(LONGEST))
+                field.widget.attrs["max"] = LONGEST
 
     def changed_values(self) -> dict[str, Any]:
         """Only what is different now, once it is valid."""

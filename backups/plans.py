@@ -91,12 +91,16 @@ def cleanup_plan(name: str, backups: Iterable[Backup]) -> Plan:
         "sweep", "remove what no backup needs any more", "backups.sweep",
         {"policy": name}, "", HOUR, Retry(3, 5.0), safe_point=True,
     )  # fmt: skip
-    changes = tuple({"what": f"backup {one['id']} of {one['as_of']}", "from": str(one["key"]), "to": "deleted"}
-                    for one in listed)  # fmt: skip
-    return Plan(f"delete {len(listed)} backups of {name}", (*steps, sweep), (), changes)
+    changes = [{"what": f"backup {one['id']} of {one['as_of']}", "from": str(one["key"]), "to": "deleted"}
+               for one in listed[:NAMED]]  # fmt: skip
+    if more := listed[NAMED:]:
+        changes.append({"what": f"{len(more)} more, up to {more[-1]['as_of']}", "from": "", "to": "deleted"})
+    return Plan(f"delete {len(listed)} backups of {name}", (*steps, sweep), (), tuple(changes))
 
 
 BATCH = 50
+# So many a plan names one by one; the numbers of all are in its steps.
+NAMED = 100
 
 
 def _batches(items: list[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:

@@ -47,9 +47,16 @@ def _page(
     return render(request, "backups/policy.html", context, status=status)
 
 
-def _refused(request: HttpRequest, actor: Actor, found: Policy, error: OperationError, action: str) -> HttpResponse:
+def _refused(  # noqa: PLR0917 (one refusal, told whole)
+    request: HttpRequest,
+    actor: Actor,
+    found: Policy,
+    error: OperationError,
+    action: str,
+    form: PolicyForm | None = None,
+) -> HttpResponse:
     status = status_of(error, actor, action, f"policy {found}", [found.environment.slug])
-    return _page(request, actor, found, problem=str(error), status=status)
+    return _page(request, actor, found, problem=str(error), status=status, form=form)
 
 
 @signed_in
@@ -87,7 +94,10 @@ def change(request: HttpRequest, environment: str, slug: str) -> HttpResponse:
     form = PolicyForm(request.POST, instance=load_policy(actor, environment, slug, Role.ADMIN))
     if not form.is_valid():
         return _page(request, actor, found, form=form, status=422)
-    services.change_policy(actor, found, form.changed_values(), form.cleaned_data["reason"])
+    try:
+        services.change_policy(actor, found, form.changed_values(), form.cleaned_data["reason"])
+    except OperationError as error:
+        return _refused(request, actor, found, error, "backup.change", form)
     return redirect(found)
 
 

@@ -14,6 +14,8 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 Reasons = Mapping[int, list[str]]
+# No rule reaches further, in days: a hundred years.
+LONGEST = 36_600
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ _numbers = count(1)
 MEBIBYTE = 1024 * 1024
 
 
-def entry(policy: Policy, *, age: timedelta | None = None, **values: Any) -> Backup:
+def entry(policy: Policy, /, *, age: timedelta | None = None, **values: Any) -> Backup:
     """A backup of the policy that was taken so long ago (now, unless it says otherwise)."""
     backup = unsaved(policy, age=age, **values)
     backup.save()
@@ -24,7 +24,7 @@ def entries(policy: Policy, number: int) -> None:
     Backup.objects.bulk_create([unsaved(policy, age=timedelta(days=day)) for day in range(number)])
 
 
-def unsaved(policy: Policy, *, age: timedelta | None = None, **values: Any) -> Backup:
+def unsaved(policy: Policy, /, *, age: timedelta | None = None, **values: Any) -> Backup:
     """The row of one."""
     at = timezone.now() - (age or timedelta())
     number = next(_numbers)
@@ -38,7 +38,7 @@ def unsaved(policy: Policy, *, age: timedelta | None = None, **values: Any) -> B
     return Backup(**{**given, **values})
 
 
-def proven(policy: Policy, *, age: timedelta | None = None, **values: Any) -> Backup:
+def proven(policy: Policy, /, *, age: timedelta | None = None, **values: Any) -> Backup:
     """One that a restore test has proven."""
     said = {"verdict": Backup.Verdict.PROVEN, "verdict_words": "all as it was", "restore_seconds": 9.0}
     return entry(policy, age=age, tested_at=timezone.now(), **{**said, **values})
