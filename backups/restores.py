@@ -117,10 +117,10 @@ def _mark_of(server: Server, database: str) -> str | None:
     return str(row[0]) if row else None
 
 
-def _is_ours(context: StepContext, server: Server, name: str, *, fresh: bool) -> bool:
-    """This operation made it. A worker may be gone before it was marked; a fresh one bears the operation's number."""
-    mark = _mark_of(server, name)
-    return mark == _mark(context.operation_id) or (fresh and mark == "")
+def _drop_ours(context: StepContext, server: Server, fresh: str) -> None:
+    """A worker may be gone before it marked what it made; the name bears the operation's number."""
+    if _mark_of(server, fresh) in ("", _mark(context.operation_id)):
+        _drop(server, fresh)
 
 
 def _run(server: Server, *statements: sql.Composed, together: bool = False) -> None:
@@ -149,19 +149,24 @@ def _observe_restore(context: StepContext, **arguments: object) -> Seen:
 def _restore_database(
     context: StepContext, *, backup: int, moment: str, schema: str, table: str, database: str, fresh: bool
 ) -> None:
-    """Into a database of its own, marked with the operation: what an earlier turn left is dropped, nothing else."""
+    """Into a database of its own, marked with the operation: what an earlier turn left is dropped, nothing else.
+
+    It gets the name of a new one only when it is whole.
+    """
     with no_doubt(f"restoring backup {backup}"):
         source = source_of(backup)
         server = _server(source)
         if fresh and source.backup.kind == Kind.DATABASE and database != server.database:
             words = f"{database} is not what {source.policy} backs up, {server.database} is, so nothing would hold it"
             raise StepError(f"{words} once it is replaced. Restore into a new database instead.", permanent=True)
-        name = _fresh_name(database, context.operation_id) if fresh else database
-        if _is_ours(context, server, name, fresh=fresh):
-            _drop(server, name)
-        elif _mark_of(server, name) is not None:
-            raise StepError(f"There is a database {name} already. Choose another name, or drop it.", permanent=True)
+        name = _fresh_name(database, context.operation_id)
+        if not fresh and (mark := _mark_of(server, database)) is not None:
+            if mark == _mark(context.operation_id):  # the worker before this one came so far
+                context.save_checkpoint(restored=database)
+                return
+            raise StepError(f"There is a database {database} already. Choose another name, or drop it.", permanent=True)
         context.check()
+        _drop_ours(context, server, name)
         _run(
             server,
             sql.SQL("CREATE DATABASE {} TEMPLATE template0{}").format(
@@ -175,7 +180,11 @@ def _restore_database(
             _fill(context, source, scratch, server.named(name), moment=moment, schema=schema, table=table)
         if fresh:
             take_over(server, database, name, context)
-        context.save_checkpoint(restored=name)
+        else:
+            context.check()
+            rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+            _run(server, rename.format(sql.Identifier(name), sql.Identifier(database)))
+        context.save_checkpoint(restored=name if fresh else database)
 
 
 def _fill(
@@ -196,10 +205,10 @@ def _fill(
 def _drop_restored(context: StepContext, *, backup: int, database: str, fresh: bool) -> None:
     with no_doubt(f"dropping what was restored of {database}"):
         server = _server(source_of(backup))
-        name = _fresh_name(database, context.operation_id) if fresh else database
         context.check()
-        if _is_ours(context, server, name, fresh=fresh):
-            _drop(server, name)
+        _drop_ours(context, server, _fresh_name(database, context.operation_id))
+        if not fresh and _mark_of(server, database) == _mark(context.operation_id):
+            _drop(server, database)
 
 
 def _observe_swap(context: StepContext, *, backup: int, database: str) -> Seen:

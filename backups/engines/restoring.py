@@ -120,6 +120,8 @@ def _in_words(server: Server, said: str) -> StepError:
                       permanent=True)  # fmt: skip
     if any(words in said for words in UNREACHABLE):
         return StepError(f"The connection to {server} was lost during the restore: {said}")
+    if "worker process died" in said:
+        return StepError(f"A process of pg_restore was killed during the restore into {server}: {said}")
     return StepError(f"The dump cannot be restored into {server}: {said}", permanent=True)
 
 

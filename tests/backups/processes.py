@@ -49,8 +49,8 @@ def worker(
 
 
 @contextmanager
-def killing(name: str, *, beside: str) -> Iterator[list[int]]:
-    """Kill the first process below this one that has the name, once there is one of the other name too."""
+def killing(name: str, *, beside: str, below: bool = False) -> Iterator[list[int]]:
+    """Kill the first child that has the name, once there is one of the other name too. below: a child of it instead."""
     killed: list[int] = []
     stopped = threading.Event()
 
@@ -58,6 +58,7 @@ def killing(name: str, *, beside: str) -> Iterator[list[int]]:
         while not stopped.is_set() and not killed:
             ours = _below(os.getpid())
             found = [pid for pid, its in ours if its == name]
+            found = [pid for one in found for pid, its in _below(one) if its == name] if below else found
             if found and any(its == beside for _, its in ours):
                 with suppress(ProcessLookupError):
                     os.kill(min(found), signal.SIGKILL)

@@ -271,12 +271,12 @@ class TestProof:
         bucket.proxy.will("GetObject", Fault(passes=True), Fault(passes=True), *[Fault(cut=3_000_000)] * 4)
         assert prove(alice, backup).state == State.SUCCEEDED and backup.verdict == Backup.Verdict.PROVEN
 
-    @pytest.mark.parametrize("name", ["pg_restore", "postgres"])
+    @pytest.mark.parametrize("name", ["pg_restore", "a process of pg_restore", "postgres"])
     def test_a_program_that_is_killed_says_nothing_of_the_backup(
         self, backup: Backup, alice: Person, name: str
     ) -> None:
-        """pg_restore, or the scratch server while it restores."""
-        with killing(name, beside="pg_restore") as killed:
+        """pg_restore, one of those that load its tables, or the scratch server while it restores."""
+        with killing(name.rpartition(" ")[2], beside="pg_restore", below=name.startswith("a process")) as killed:
             operation = prove(alice, backup)
         assert killed and "again in" in said(operation)
         assert operation.state == State.SUCCEEDED, operation.outcome

@@ -2,17 +2,20 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.db.models.functions import Now
 from django.utils import timezone
+from psycopg import sql
 
 from backups.duties import start_due
-from backups.models import Backup, BackupRun, Kind, Policy, PolicyClock, Storage
+from backups.models import Backup, BackupRun, Kind, Policy, PolicyClock, Restore, Storage
+from backups.programs import Server
 from backups.scratch import place, scratches
-from backups.services import request_backup, request_proof
+from backups.services import Wish, request_backup, request_proof, request_restore
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.clock.database import database_time
@@ -20,7 +23,7 @@ from controlplane.operations import boundaries, engine
 from controlplane.operations.models import Operation
 from controlplane.operations.states import State
 from tests.backups.company import Make, back_up, only_backup
-from tests.backups.databases import MIXED, database, url_of
+from tests.backups.databases import MIXED, database, run, url_of
 from tests.backups.processes import worker
 from tests.backups.wire import Fault, OwnBucket
 
@@ -114,6 +117,30 @@ def test_killed_in_the_middle(make_policy: Make, alice: Person, bucket: OwnBucke
     assert taken_over(operation).state == State.SUCCEEDED, operation.outcome
     backup.refresh_from_db()
     assert backup.verdict == Backup.Verdict.PROVEN and no_scratch()
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_killed_while_it_restores_into_a_new_database(dumps: Policy, alice: Person, marked: bool) -> None:
+    """The name is taken only by what is whole; what a killed worker made of it before goes."""
+    back_up(alice, dumps)
+    server = Server.at(str(dumps.settings["database"]))
+    name = f"copy_{server.database}"
+    wish = Wish(Restore.Target.NEW, database=name)
+    operation = request_restore(Actor(alice), only_backup(), wish, reason="to look into it")
+    half = sql.Identifier(f"{name}_new_{operation.pk}")
+    with closing(server.named("postgres").connect(autocommit=True)) as admin:
+        try:
+            admin.execute(sql.SQL("CREATE DATABASE {}").format(half))
+            if marked:
+                words = sql.Literal(f"restored by operation {operation.pk} of the control plane")
+                admin.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(half, words))
+            engine.run(operation.pk, "w2")
+            operation.refresh_from_db()
+            assert operation.state == State.SUCCEEDED, operation.outcome
+            there = admin.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [name]).fetchall()
+            assert there == [(name,)] and run(server.named(name), "SELECT count(*) FROM users") == [(500,)]
+        finally:
+            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.mark.parametrize("boundary", STEPS[:3])

@@ -33,17 +33,17 @@ from backups.steps import discard
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Grant, Person, Role
 from controlplane.clock.database import database_time
-from controlplane.embedded.processes import PROC, directory_of, everybody, wait_until
+from controlplane.embedded.processes import PROC, directory_of, everybody, look, wait_until
 from controlplane.embedded.stack import Stack
 from controlplane.operations.models import Event, Operation
 from controlplane.operations.states import State
-from tests.chaos.backups.bad_luck import BACKUP, BETWEEN, LUCK, PROGRAMS, PROOF, Luck
+from tests.chaos.backups.bad_luck import BACKUP, BETWEEN, LUCK, PROGRAMS, PROOF, Luck, children
 from tests.chaos.backups.judge import Case, Judge
 from tests.chaos.backups.world import S3, Lane, Places, Writer, listening, make_lanes, make_passing, moment_of
 from tests.chaos.crew import Crew
-from tests.chaos.faults import FREEZE_SECONDS, arm
+from tests.chaos.faults import FREEZE_SECONDS, arm, holder
 
-STUCK_SECONDS = 150.0
+STUCK_SECONDS = 180.0  # for each of a round's two operations
 QUIET_SECONDS = 30.0
 WORKERS = 4
 # How long after an operation has begun, in seconds, it is struck at the latest: while it is still at it.
@@ -68,6 +68,7 @@ class Round:
     strike_after: float = 0.0
     phase: str = BACKUP
     began: float = field(default_factory=time.monotonic)
+    asked: float = field(default_factory=time.monotonic)
     running_since: float | None = None
     struck: bool = False
     backup: Backup | None = None
@@ -203,7 +204,7 @@ class Chaos:
         self._notice_boundary(current)
         if current.operation.is_finished:
             self._next_phase(current)
-        elif state == State.NEEDS_OPERATOR or time.monotonic() - current.began > STUCK_SECONDS:
+        elif state == State.NEEDS_OPERATOR or time.monotonic() - current.asked > STUCK_SECONDS:
             self._end(current)
 
     def _strike(self, current: Round) -> None:
@@ -230,7 +231,7 @@ class Chaos:
                     current.struck = current.luck.strike(self, current)
                 current.states.append(current.operation.state)
                 current.proof = current.operation = self._bring_back(current, current.backup)
-                current.phase, current.running_since = PROOF, None
+                current.phase, current.running_since, current.asked = PROOF, None, time.monotonic()
                 self._arm(current)
                 return
         self._end(current)
@@ -279,7 +280,8 @@ class Chaos:
     def _check_states(self, current: Round) -> None:
         backup = current.backup
         if not current.operation.is_finished:
-            self.complain("stuck", f"{current.operation} is {current.operation.state}", current)
+            words = f"{current.operation} is {current.operation.state}: {current.operation.outcome}"
+            self.complain("stuck", f"{words}\n{_what_is_at_it(current.operation)}", current)
         if backup is None:
             if current.states[0] == State.SUCCEEDED:
                 self.complain("lost", f"{current.operation} succeeded and is not in the catalog", current)
@@ -368,7 +370,7 @@ class Chaos:
 
 _LEFT = {
     "replication slot": "SELECT slot_name FROM pg_replication_slots",
-    "database": r"SELECT datname FROM pg_database WHERE datname ~ '_(restored|replaced)_\d+$|^copy_'",
+    "database": r"SELECT datname FROM pg_database WHERE datname ~ '_(new|old)_\d+$|^copy_'",
     "connection": "SELECT pid::text FROM pg_stat_activity WHERE application_name = 'controlplane'",
 }
 
@@ -376,6 +378,14 @@ _LEFT = {
 def _works_below(pid: int, folder: Path) -> bool:
     directory = directory_of(pid)
     return directory is not None and directory.is_relative_to(folder)
+
+
+def _what_is_at_it(operation: Operation) -> str:
+    """The worker that holds it, and its programs."""
+    pid = holder(operation)
+    process = look(pid) if pid else None
+    programs = " ".join(f"{name}({number})" for number, name in children(pid)) if process else ""
+    return f"    held by {operation.worker or 'nobody'}, fence {operation.fence}: {process} {programs}"
 
 
 def _thaw(pid: int) -> None:
