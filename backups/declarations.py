@@ -81,8 +81,6 @@ def read_policies(file: Table) -> list[DeclaredPolicy]:
 
 def _policy(environment: str, slug: str, table: Table) -> DeclaredPolicy:
     kind = table.choice("kind", Kind.values)
-    if kind and (other := _kind_of_its_backups(environment, slug, kind)):
-        table.wrong("kind", f"has backups of kind {other} already; declare a policy of another name beside it.")
     storage = table.text("storage", limit=60)
     if storage and storage not in table.document.get("storages", {}) and not _storage_exists(storage):
         table.wrong("storage", f"there is no storage {storage}; add [storages.{storage}] to this file.")
@@ -125,12 +123,6 @@ def _fixed(environment: str, slug: str, kind: str, storage: str) -> dict[str, st
             "name, and pause this one once that has its first backup."
         )
     return wrong
-
-
-def _kind_of_its_backups(environment: str, slug: str, kind: str) -> str:
-    """Of another kind than is declared now; "" when there are none: they could not be restored any more."""
-    others = Backup.objects.filter(policy__environment__slug=environment, policy__slug=slug).exclude(kind=kind)
-    return others.exclude(state=Backup.State.DELETED).values_list("kind", flat=True).first() or ""
 
 
 def _storage_exists(slug: str) -> bool:

@@ -8,9 +8,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from backups.models import Backup, Kind, Policy, PolicyClock, Storage
+from backups.models import Kind, Policy, PolicyClock, Storage
 from controlplane.audit.models import Entry
-from tests.backups.history import entry
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("data_dir")]
 FILE = """
@@ -166,17 +165,6 @@ def test_a_mistake_names_key_and_remedy_and_changes_nothing(
     words = str(caught.value)
     assert key in words and remedy in words and words.endswith("\nNothing was changed.")
     assert snapshot() == before
-
-
-def test_a_policy_with_backups_keeps_its_kind(apply: Apply) -> None:
-    apply(FILE)
-    backup = entry(Policy.objects.get(slug="settings"))
-    other = FILE.replace('kind = "configuration"', 'kind = "database"\nsettings = { database = "file:k" }')
-    with pytest.raises(CommandError, match="settings.kind: has backups of kind configuration already"):
-        apply(other)
-    Backup.objects.filter(pk=backup.pk).update(state=Backup.State.DELETED)
-    apply(other)
-    assert Policy.objects.get(slug="settings").kind == Kind.DATABASE
 
 
 def test_a_secret_that_was_typed_is_not_repeated(apply: Apply) -> None:
