@@ -54,8 +54,10 @@ class TestUpload:
     @pytest.mark.parametrize("action", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "PutObject"])
     def test_a_refusal(self, bucket: OwnBucket, action: str, fault: Fault, permanent: bool, words: str) -> None:
         bucket.proxy.will(action, fault)
+        # Where nobody answers it waits for it; anywhere else a busy machine shall be in time.
+        patience = {"answer_seconds": 2, "attempts": 2} if fault is SILENT else {"answer_seconds": 20}
         with pytest.raises(StepError) as raised:
-            bucket.store(answer_seconds=0.5).put("a", [SMALL] if action == "PutObject" else chunks())
+            bucket.store(**patience).put("a", [SMALL] if action == "PutObject" else chunks())
         assert words in str(raised.value) and f"s3:{action}" in str(raised.value)
         assert raised.value.permanent is permanent
         assert nothing_is_left(bucket)
@@ -200,7 +202,7 @@ class TestDownload:
 
     def test_it_is_replaced_on_the_way(self, bucket: OwnBucket, read: Callable[[], bytes]) -> None:
         def replace() -> None:
-            bucket.client.put_object(Bucket=bucket.name, Key="a", Body=b"another")
+            bucket.client.put_object(Bucket=bucket.name, Key="a", Body=b"x" * 6 * MB)
 
         bucket.proxy.will("GetObject", Fault(cut=5 * MB), Fault(before=replace, passes=True))
         with pytest.raises(StepError, match=r"was replaced while it was read. Begin again"):
