@@ -58,6 +58,7 @@ def _restore_scratch(context: StepContext, *, backup: int, moment: str, schema: 
         except BaseException:
             scratch.remove()
             raise
+        scratch.leave()
         context.log(f"look into it on this machine: psql -h {server.host} -U {server.user} {server.database}")
 
 

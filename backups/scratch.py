@@ -60,6 +60,8 @@ SETTINGS = {
 }
 
 Wait = Callable[[float], None]
+# Servers that this process started and left: kept, so that their end is taken note of.
+_left: list[subprocess.Popen[bytes]] = []
 
 
 class Scratch:
@@ -181,6 +183,12 @@ class Scratch:
         discard(self.home)
         self._reap()
 
+    def leave(self) -> None:
+        """Let the server go on without this turn; whoever removes it finds it by its folder."""
+        if self.process is not None:
+            _left.append(self.process)
+            self.process = None
+
     def _reap(self) -> None:
         if self.process is not None:
             self.process.wait()
@@ -200,6 +208,7 @@ def remove_leftovers(wanted: Callable[[int, int], bool]) -> int:
         if not wanted(operation_id, fence):
             discard(home)
             removed += 1
+    _left[:] = [process for process in _left if process.poll() is None]
     return removed
 
 
