@@ -55,9 +55,9 @@ class TestUpload:
     def test_a_refusal(self, bucket: OwnBucket, action: str, fault: Fault, permanent: bool, words: str) -> None:
         bucket.proxy.will(action, fault)
         # Where nobody answers it waits for it; anywhere else a busy machine shall be in time.
-        patience = {"answer_seconds": 2, "attempts": 2} if fault is SILENT else {"answer_seconds": 20}
+        patience = 2 if fault is SILENT else 20
         with pytest.raises(StepError) as raised:
-            bucket.store(**patience).put("a", [SMALL] if action == "PutObject" else chunks())
+            bucket.store(answer_seconds=patience).put("a", [SMALL] if action == "PutObject" else chunks())
         assert words in str(raised.value) and f"s3:{action}" in str(raised.value)
         assert raised.value.permanent is permanent
         assert nothing_is_left(bucket)
