@@ -4,10 +4,15 @@ import os
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
 
+from backups.alerts import raise_alert
+from backups.models import BackupAlert, Kind, Policy, PolicyClock, RestorePoint, Storage
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.embedded.processes import free_port, wait_until
@@ -18,6 +23,7 @@ from deployments.models import Release
 from deployments.services import request_deployment
 from environments.drivers.instance_folder import InstanceFolder
 from environments.models import Environment, Placement, Service
+from tests.backups.history import base, entry, proven, wal
 
 # (slug, name, instances, approvals, must have run in, driver settings)
 QUICK = {"checks": 1, "check_interval": 0.05, "drain_seconds": 0}
@@ -83,6 +89,40 @@ def found(alice: Person, bob: Person) -> Company:
     for version in ("1.6.0", "1.5.0"):
         company.bring("staging", version)
     return company
+
+
+def backed_up(company: Company) -> list[str]:
+    """Policies with backups, proven, failed, held and late, of a database and of its log; the addresses of all that."""
+    production, now = company.environment("production"), timezone.now()
+    storage = Storage.objects.create(slug="archive", kind="folder", settings={"path": "backups"})
+    policies = [
+        Policy.objects.create(
+            environment=production, storage=storage, slug=kind, kind=kind, schedule="0 2 * * *",
+            settings={"database": "env:NOWHERE"}, proof=Policy.Proof.NEVER, rpo_seconds=86400 * 9, full_every=1,
+        )
+        for kind in (Kind.DATABASE, Kind.PITR, Kind.CONFIGURATION)
+    ]  # fmt: skip
+    for policy in policies:
+        PolicyClock.objects.create(policy=policy, due_at=now + timedelta(hours=9))
+    dumps, log, configuration = policies
+    tables = [{"name": f"public.table_{n}", "rows": n, "hash": "a" * 64, "bytes": n * 999} for n in range(30)]
+    for days in range(5, 1, -1):
+        entry(dumps, age=timedelta(days=days))
+    good = proven(dumps, manifest={"facts": {"tables": tables}, "objects": []}, hold_reason="the audit of 2026")
+    bad = entry(configuration, age=timedelta(days=40), verdict="failed", verdict_words="It is damaged.", tested_at=now)
+    base(log, age=timedelta(days=3), segment=10)
+    last = base(log, age=timedelta(days=1), segment=60)
+    wal(log, (8, 40, now - timedelta(days=4), now - timedelta(days=2)), (55, 99, now - timedelta(days=1.1), now))
+    with transaction.atomic():
+        raise_alert(configuration, BackupAlert.Kind.MISSED, "the run of 2026-11-24 02:00 UTC was missed")
+    point = RestorePoint.objects.create(environment=production, name="before 1.5.0", made_by_name="Alice")
+    point.backups.set([good, entry(configuration)])
+    return [
+        "/backups", "/backups/catalog", "/backups/catalog?q=nothing-like-it",
+        *(policy.get_absolute_url() for policy in policies), good.get_absolute_url(), bad.get_absolute_url(),
+        f"/backups/{good.pk}/restore", f"/backups/{last.pk}/restore",
+        f"/backups/{good.pk}/restore?target=existing&database=shop", point.get_absolute_url(),
+    ]  # fmt: skip
 
 
 def finished(operation: Operation, seconds: float = 60) -> Operation:

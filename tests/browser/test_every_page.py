@@ -12,7 +12,7 @@ from controlplane.accounts.tokens import create_token
 from controlplane.operations.models import Operation
 from controlplane.operations.states import State
 from environments.locks import take
-from tests.browser.company import Company, finished, in_doubt
+from tests.browser.company import Company, backed_up, finished, in_doubt
 from tests.browser.conftest import Open
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
@@ -30,6 +30,7 @@ def pages(company: Company) -> list[str]:
     take(Actor(company.alice), company.environment("dr"), "failover drill on Thursday")
     release = company.releases["1.4.0"]
     return [
+        *backed_up(company),
         "/",
         "/approvals",
         "/deployments",
