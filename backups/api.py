@@ -181,8 +181,8 @@ def policies(request: ApiRequest) -> list[PolicyOut]:
 @router.get("/backups", response={200: list[BackupOut], **problems(422)}, summary="The catalog")
 def backups(
     request: ApiRequest,
-    environment: Annotated[str, Query(max_length=60)] = "",
-    policy: Annotated[str, Query(max_length=60)] = "",
+    environment: Annotated[str, Query(max_length=60, pattern=r"^[A-Za-z0-9_-]*$")] = "",
+    policy: Annotated[str, Query(max_length=60, pattern=r"^[A-Za-z0-9_-]*$")] = "",
     before: Annotated[int, Query(ge=0, le=LARGEST)] = 0,
 ) -> list[BackupOut]:
     """The newest 100 with a number below `before`; ask again with the last number for more."""
