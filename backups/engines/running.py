@@ -1,6 +1,7 @@
 """One of PostgreSQL's programs at work: never left behind, and what it complains of is kept."""
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -15,21 +16,30 @@ LINES_KEPT = 20
 LONGEST_LINE = 2000
 
 
+def _gathering(size: int) -> list[str]:
+    """Where there is coreutils' stdbuf, it becomes the program after it has set the size of its buffer."""
+    stdbuf = shutil.which("stdbuf") if size else None
+    return [stdbuf, f"--output={size}"] if stdbuf else []
+
+
 class Running:
     """A program that was started, in a session of its own. Leaving the block kills and reaps what still runs.
 
-    heard: called by another thread with each line it says on its standard error.
+    heard: called by another thread with each line it says on its standard error. output_bytes: how much of its output
+    it gathers before it writes it; programs write to a pipe in pieces of 4 KB otherwise, each a call to the system.
     """
 
     def __init__(
         self, name: str, arguments: list[str], server: Server, *, stdout: int = subprocess.DEVNULL,
         environment: dict[str, str] | None = None, heard: Callable[[str], None] = lambda line: None,
+        output_bytes: int = 0,
     ) -> None:  # fmt: skip
         self.name = name
         self._heard = heard
         self._lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._process = subprocess.Popen(
-            [program(name), *server.arguments(), *arguments], env=server.environment() | (environment or {}),
+            [*_gathering(output_bytes), program(name), *server.arguments(), *arguments],
+            env=server.environment() | (environment or {}),
             stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, start_new_session=True, cwd="/",
         )  # fmt: skip
         self._listener = threading.Thread(target=self._listen, daemon=True)
