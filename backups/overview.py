@@ -169,8 +169,8 @@ class Site:
         return next((tone for tone in order if tone in tones), Tone.IDLE)
 
 
-def overview(actor: Actor, *, with_points: bool = False) -> list[Site]:
-    """Every environment with a policy that the person sees."""
+def overview(actor: Actor, *, details: bool = False) -> list[Site]:
+    """Every environment with a policy that the person sees. details: what is under way, and restore points, too."""
     policies: list[Policy] = list(visible_policies(actor).annotate(asked_at=Now()))
     if not policies:
         return []
@@ -180,10 +180,10 @@ def overview(actor: Actor, *, with_points: bool = False) -> list[Site]:
         key=lambda one: (one.environment.position, one.environment.slug, order.index(Kind(one.kind)), one.slug)
     )
     sites: dict[int, Site] = {}
-    for view in views_of(policies, now):
+    for view in views_of(policies, now, with_active=details):
         place = view.policy.environment
         sites.setdefault(place.pk, Site(place)).policies.append(view)
-    if with_points:
+    if details:
         _points(sites)
     return list(sites.values())
 
@@ -193,14 +193,15 @@ def _place(policy: Policy) -> tuple[int, str, int, str]:
     return place.position, place.slug, list(Kind).index(Kind(policy.kind)), policy.slug
 
 
-def views_of(policies: list[Policy], now: datetime) -> list[PolicyView]:
+def views_of(policies: list[Policy], now: datetime, *, with_active: bool = True) -> list[PolicyView]:
     """What the pages say of these policies, in the same order. now: by the database."""
     latest = latest_of(policies, SPARK)
-    alerts, active = _alerts(policies), _active(policies)
+    alerts = _alerts(policies)
+    active = _active(policies) if with_active else {}
     windows = recoverable_of([policy for policy in policies if policy.kind == Kind.PITR])
     return [
         PolicyView(
-            policy, now, latest[policy.pk].good, latest[policy.pk].proven, alerts[policy.pk], active[policy.pk],
+            policy, now, latest[policy.pk].good, latest[policy.pk].proven, alerts[policy.pk], active.get(policy.pk, []),
             windows.get(policy.pk, ()),
         )
         for policy in policies

@@ -23,7 +23,7 @@ from environments.access import visible_environments
 def overview(request: HttpRequest) -> HttpResponse:
     """What could be restored now, of which moment, proven when, in how long."""
     actor = actor_of(request)
-    sites = sites_of(actor, with_points=True)
+    sites = sites_of(actor, details=True)
     context = {
         "sites": sites,
         "may_operate": [site.environment.slug for site in sites if actor.may(Role.OPERATOR, [site.environment.slug])],

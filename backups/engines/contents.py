@@ -170,12 +170,14 @@ def opened(store: Store, manifest: Mapping[str, Any], name: str) -> Iterator[Bin
     for one in manifest["objects"]:
         if one["name"] == name:
             with store.open(manifest["key"] + name, version=one.get("version", "")) as file:
-                yield io.BufferedReader(_Verified(file, manifest["key"] + name, one["sha256"]), PIECE)
+                yield io.BufferedReader(Verified(file, manifest["key"] + name, one["sha256"]), PIECE)
             return
     raise StepError(f"The backup {manifest['key']} has no {name}.", permanent=True)
 
 
-class _Verified(io.RawIOBase):
+class Verified(io.RawIOBase):
+    """A stream that raises StepError at its end when it is not what was put there."""
+
     def __init__(self, source: BinaryIO, key: str, sha256: str) -> None:
         self._source, self._key, self._sha256 = source, key, sha256
         self._seen = hashlib.sha256()
@@ -188,8 +190,13 @@ class _Verified(io.RawIOBase):
         buffer[: len(chunk)] = chunk
         self._seen.update(chunk)
         if not chunk and self._seen.hexdigest() != self._sha256:
-            raise StepError(f"{self._key} is damaged: it is not what was put into the storage.", permanent=True)
+            raise damaged(self._key)
         return len(chunk)
+
+
+def damaged(key: str) -> StepError:
+    """The storage holds something else under the key than what was put there."""
+    return StepError(f"{key} is damaged: it is not what was put into the storage.", permanent=True)
 
 
 def lines_in(file: BinaryIO) -> Iterator[bytes]:

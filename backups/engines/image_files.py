@@ -1,6 +1,5 @@
 """From a backup of images back to a file that `docker load` takes."""
 
-import hashlib
 import io
 import json
 import os
@@ -15,7 +14,7 @@ from typing import IO, Any, BinaryIO, cast
 import zstandard
 
 from backups.engines.base import Hand
-from backups.engines.contents import PIECE, name_of
+from backups.engines.contents import PIECE, Verified, damaged, name_of
 from backups.engines.images import BLOBS, DEEPEST
 from backups.engines.registry_api import INDEXES, MANIFEST_BYTES, Blob, children
 from backups.sealing import Sealer
@@ -151,36 +150,15 @@ class _Archive:
             try:
                 if compressed:
                     with zstandard.ZstdDecompressor().stream_reader(plain, closefd=False) as larger:
-                        yield io.BufferedReader(_Verified(larger, key, sha256), PIECE)
+                        yield io.BufferedReader(Verified(larger, key, sha256), PIECE)
                 else:
-                    yield io.BufferedReader(_Verified(plain, key, sha256), PIECE)
+                    yield io.BufferedReader(Verified(plain, key, sha256), PIECE)
             except (zstandard.ZstdError, tarfile.TarError) as error:
-                raise _damaged(key) from error
+                raise damaged(key) from error
             except OSError as error:
                 if str(error) == "unexpected end of data":  # how tarfile calls a member that is too short
-                    raise _damaged(key) from error
+                    raise damaged(key) from error
                 raise
-
-
-class _Verified(io.RawIOBase):
-    def __init__(self, source: Any, key: str, sha256: str) -> None:
-        self._source, self._key, self._sha256 = source, key, sha256
-        self._seen = hashlib.sha256()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        chunk = self._source.read(len(buffer))
-        buffer[: len(chunk)] = chunk
-        self._seen.update(chunk)
-        if not chunk and self._seen.hexdigest() != self._sha256:
-            raise _damaged(self._key)
-        return len(chunk)
-
-
-def _damaged(key: str) -> StepError:
-    return StepError(f"{key} is damaged: it is not what was put into the storage.", permanent=True)
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
