@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 
 from backups.catalog import write_down
 from backups.jobs import secrets_of
-from backups.models import Backup, Policy, Restore
+from backups.models import Backup, Policy, PolicyClock, Restore
 from backups.plans import backup_plan, cleanup_plan, point_restore_plan, proof_plan, restore_plan
 from backups.services import BACKUP, CLEANUP, PROOF, RESTORE, Wish, aim_of, subject_of, there
 from controlplane.live.ring import ring
@@ -93,6 +93,8 @@ def _proof_finished(operation: Operation) -> None:
         said = {}
     if said:
         Backup.objects.filter(pk=backup.pk).update(**said)
+        # What is proven is why some are kept.
+        PolicyClock.objects.filter(policy=backup.policy_id).update(cleanup_due_at=Now())
     _news()
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from backups.duties import clean_due
 from backups.models import Backup, Kind, Policy
 from backups.services import request_proof
 from controlplane.accounts.access import Actor
@@ -85,6 +86,15 @@ def test_one_that_cannot_be_carried_out_says_nothing_of_the_backup(dumps: Policy
     operation = prove(alice, backup)
     assert operation.state == State.FAILED and "Set POSTGRES_PROGRAMS" in operation.outcome
     assert backup.verdict == Backup.Verdict.NONE and backup.tested_at is None
+
+
+def test_the_reasons_to_keep_it_are_told_anew(policy: Policy, alice: Person) -> None:
+    back_up(alice, policy)
+    clean_due()
+    assert "none is proven yet" in only_backup().kept_because
+    prove(alice, only_backup())
+    clean_due()
+    assert "the last one proven by a restore" in only_backup().kept_because
 
 
 def test_what_is_deleted_cannot_be_tested(policy: Policy, alice: Person) -> None:
