@@ -12,7 +12,7 @@ from backups import services
 from backups.access import load_backup, load_policy, visible_backups
 from backups.models import Backup, BackupAlert
 from backups.overview import PolicyView, overview
-from backups.services import Wish
+from backups.restore_services import Wish, request_restore
 from controlplane.accounts.api import ApiRequest
 from controlplane.accounts.models import Role
 from controlplane.operations.idempotency import DESCRIPTION, answer_once
@@ -233,7 +233,7 @@ def restore_backup(request: ApiRequest, backup_id: int, body: RestoreIn) -> Http
     """One that changes what is in use waits for the environment's approvals."""
     found = load_backup(request.auth, backup_id, Role.OPERATOR)
     actor, wish, reason = request.auth, body.wish(), body.reason
-    return _ask(request, lambda: services.request_restore(actor, found, wish, reason=reason), "restore.request",
+    return _ask(request, lambda: request_restore(actor, found, wish, reason=reason), "restore.request",
                 f"backup {backup_id}", found.environment.slug)  # fmt: skip
 
 

@@ -8,9 +8,9 @@ from django.core.validators import MaxValueValidator
 from django.db.models import Q
 
 from backups.models import Backup, Kind, Policy, Restore
+from backups.restore_services import TARGETS, Wish
 from backups.retention import LONGEST
 from backups.schedules import problem_with_schedule, problem_with_zone
-from backups.services import TARGETS, Wish
 from controlplane.operations.search import words_query
 
 

@@ -10,7 +10,8 @@ from backups.catalog import write_down
 from backups.jobs import secrets_of
 from backups.models import Backup, Policy, PolicyClock, Restore
 from backups.plans import backup_plan, cleanup_plan, point_restore_plan, proof_plan, restore_plan
-from backups.services import BACKUP, CLEANUP, PROOF, RESTORE, Wish, aim_of, subject_of, there
+from backups.restore_services import Wish, aim_of
+from backups.services import BACKUP, CLEANUP, PROOF, RESTORE, subject_of, there
 from controlplane.live.ring import ring
 from controlplane.operations.gates import Gate
 from controlplane.operations.models import Operation, Step

@@ -9,6 +9,7 @@ from backups.access import load_point
 from backups.forms import AskForm
 from backups.models import RestorePoint
 from backups.page import database_of
+from backups.restore_services import plan_of_point, request_point_restore
 from controlplane.accounts.access import actor_of, signed_in
 from controlplane.accounts.models import Role
 from controlplane.operations.answers import status_of
@@ -45,7 +46,7 @@ def point(request: HttpRequest, pk: int) -> HttpResponse:
     if form.is_valid():
         try:
             said = {name: form.cleaned_data[name] for name in ("reason", "plan_digest")}
-            return redirect(services.request_point_restore(actor, found, database=database, **said))
+            return redirect(request_point_restore(actor, found, database=database, **said))
         except OperationError as error:
             status, problem = status_of(error, actor, "restore.request", f"restore point {pk}", [slug]), str(error)
     context = {"point": found, "form": form, "problem": problem, "may_operate": actor.may(Role.OPERATOR, [slug])}
@@ -54,7 +55,7 @@ def point(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _planned(found: RestorePoint, database: str, form: AskForm) -> dict[str, object]:
     try:
-        plan = services.plan_of_point(found, database)
+        plan = plan_of_point(found, database)
     except OperationError as error:
         return {"cannot": str(error)}
     form.initial["plan_digest"] = plan.digest

@@ -4,12 +4,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from backups import services
 from backups.access import load_backup
 from backups.charts import WindowBar, window_bar
 from backups.forms import AskForm, WishForm
 from backups.models import Backup, Kind
-from backups.services import RestoreDraft
+from backups.restore_services import RestoreDraft, draft_restore, request_restore
 from backups.window import recoverable
 from controlplane.accounts.access import Actor, actor_of, signed_in
 from controlplane.accounts.models import Role
@@ -32,7 +31,7 @@ def restore(request: HttpRequest, pk: int) -> HttpResponse:
     if not wished.is_valid():
         return _ask_what(request, backup, wished, status=422)
     try:
-        made = services.draft_restore(backup, wished.wish())
+        made = draft_restore(backup, wished.wish())
     except OperationError as error:
         return _ask_what(request, backup, wished, problem=str(error), status=422)
     return _propose(request, actor, made)
@@ -55,7 +54,7 @@ def _propose(request: HttpRequest, actor: Actor, made: RestoreDraft) -> HttpResp
     if form.is_valid():
         said = {name: form.cleaned_data[name] for name in ("reason", "plan_digest")}
         try:
-            return redirect(services.request_restore(actor, made.backup, made.wish, **said))
+            return redirect(request_restore(actor, made.backup, made.wish, **said))
         except OperationError as error:
             status = status_of(error, actor, "restore.request", f"backup {made.backup.pk}", [environment.slug])
             problem = str(error)

@@ -14,8 +14,9 @@ from psycopg import sql
 from backups.duties import start_due
 from backups.models import Backup, BackupRun, Kind, Policy, PolicyClock, Restore, Storage
 from backups.programs import Server
+from backups.restore_services import Wish, request_restore
 from backups.scratch import place, scratches
-from backups.services import Wish, request_backup, request_proof, request_restore
+from backups.services import request_backup, request_proof
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.clock.database import database_time

@@ -12,14 +12,8 @@ from psycopg.rows import tuple_row
 from backups import restores
 from backups.models import Backup, BackupRun, Kind, Policy, Restore, RestorePoint, ScratchDatabase
 from backups.programs import Server
-from backups.services import (
-    Wish,
-    draft_restore,
-    plan_of_point,
-    request_point_restore,
-    request_restore,
-    request_restore_point,
-)
+from backups.restore_services import Wish, draft_restore, plan_of_point, request_point_restore, request_restore
+from backups.services import request_restore_point
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.audit.models import Entry

@@ -9,8 +9,9 @@ from psycopg import sql
 
 from backups.models import Backup, Kind, Policy, Restore
 from backups.programs import Server
+from backups.restore_services import Wish, request_restore
 from backups.restores import STEPS
-from backups.services import Wish, request_restore, running
+from backups.services import running
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.operations import engine

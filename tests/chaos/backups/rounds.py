@@ -27,8 +27,9 @@ from backups import scratch
 from backups.cleaning import remains
 from backups.jobs import chain_of, store_of
 from backups.models import Backup, BackupRun, Restore
+from backups.restore_services import Wish, request_restore
 from backups.restores import remove_scratch
-from backups.services import Wish, request_backup, request_proof, request_restore
+from backups.services import request_backup, request_proof
 from backups.steps import discard
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Grant, Person, Role
