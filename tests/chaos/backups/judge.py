@@ -12,8 +12,8 @@ import shutil
 import subprocess
 import tarfile
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,18 @@ import psycopg
 import pyrage
 import zstandard
 
+from controlplane.embedded.errors import StackError
 from controlplane.embedded.place import Place
 from controlplane.embedded.postgres import Postgres
-from tests.chaos.backups.world import STILL, TRUTH, Lane, Places
+from tests.chaos.backups.world import OVER, Lane, Places
+from tests.chaos.backups.writers import look, numbers_in
 
 MANIFEST = "manifest.json"
 COPY_ATTEMPTS = 10
+UNREADABLE = (
+    OSError, ValueError, psycopg.Error, pyrage.DecryptError, zstandard.ZstdError, tarfile.TarError,
+    subprocess.CalledProcessError, StackError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class Judge:
         self.server = Postgres(place, password=password, port=None, log=self.log, durable=False, name="judge")
         self.server.start()
         self.seen: dict[str, str] = {}  # the SHA-256 of each object when it was restored
+        self.numbers: dict[int, frozenset[int]] = {}  # what is written down in a dump that may replace its database
 
     def stop(self) -> None:
         """End of the run."""
@@ -69,10 +76,8 @@ class Judge:
             return self._dump(case)
         except KeyError as missing:
             return [f"{missing} is not in the storage"]
-        except (OSError, ValueError, psycopg.Error, pyrage.DecryptError, zstandard.ZstdError,
-                tarfile.TarError, subprocess.CalledProcessError) as error:  # fmt: skip
-            said = getattr(error, "stderr", b"") or b""
-            return [f"{type(error).__name__}: {error} {said.decode(errors='replace')[-500:]}"]
+        except UNREADABLE as error:
+            return [in_words(error)]
 
     def problems_of_copy(self, case: Case, source: Postgres, database: str) -> list[str]:
         """What is wrong with the database that a backup was restored into, on its source's own server; drops it."""
@@ -86,6 +91,12 @@ class Judge:
                 words = str(error)
                 time.sleep(1)  # for a server that comes back
         return [f"{database} cannot be asked: {words}"]
+
+    def differs(self, number: int, there: frozenset[int]) -> list[str]:
+        """What took the place of a database, against what the same backup holds; asked after `problems`."""
+        held = self.numbers.get(number, there)
+        return [] if held == there else [f"it holds {len(there)} moments, up to {max(there)}; the backup {len(held)},"
+                                         f" up to {max(held)}"]  # fmt: skip
 
     def changed(self, lane: Lane, key: str) -> list[str]:
         """Whether the objects of a backup that was restored are still what they were then."""
@@ -110,7 +121,11 @@ class Judge:
             self.seen[one["key"]] = digest = hashlib.sha256(content).hexdigest()
             if digest != one["sha256"]:
                 raise ValueError(f"{one['key']} has another SHA-256 than its manifest says")
-        content = self.places.read(lane, manifest["objects"][0]["key"])
+        return self.opened(lane, manifest["objects"][0]["key"])
+
+    def opened(self, lane: Lane, key: str) -> io.BufferedReader:
+        """An object, decrypted and unpacked. Raises KeyError when it is not there."""
+        content = self.places.read(lane, key)
         if lane.identity:
             content = pyrage.decrypt(content, [pyrage.x25519.Identity.from_str(lane.identity)])
         return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(io.BytesIO(content)))
@@ -137,14 +152,21 @@ class Judge:
         subprocess.run(command, capture_output=True, check=True, stdin=subprocess.DEVNULL)
 
     def _cluster(self, case: Case) -> list[str]:
-        """Unpack each of the chain, combine them, start what comes out."""
-        name = f"judged-{case.number}"
-        parts = [self.place.folder / f"{name}-{index}" for index in range(len(case.keys))]
+        with self.unpacked(case.lane, case.keys, f"judged-{case.number}") as server:
+            server.start()
+            # One that is restored over may be closed for a moment: what becomes of it is judged in its own rounds.
+            lanes = [lane for lane in self.lanes.values() if lane.server is case.lane.server and lane.way != OVER]
+            return [words for lane in lanes for words in self._ask(case, server, lane.database, lane.database, {})]
+
+    @contextmanager
+    def unpacked(self, lane: Lane, keys: Sequence[str], name: str) -> Iterator[Postgres]:
+        """A server of a chain of copies of a cluster, combined and not started, for the length of the block."""
+        parts = [self.place.folder / f"{name}-{index}" for index in range(len(keys))]
         server = Postgres(self.place, password=self.password, port=None, log=self.log, durable=False, name=name)
         try:
-            for key, part in zip(case.keys, parts, strict=True):
+            for key, part in zip(keys, parts, strict=True):
                 with (
-                    self._opened(case.lane, self._manifest(case.lane, key)) as stream,
+                    self._opened(lane, self._manifest(lane, key)) as stream,
                     tarfile.open(fileobj=stream, mode="r|") as archive,
                 ):
                     archive.extractall(part, filter="fully_trusted")
@@ -155,8 +177,7 @@ class Judge:
                 command = [program, "--no-sync", "--output", str(server.folder), *map(str, parts)]
                 subprocess.run(command, capture_output=True, check=True, stdin=subprocess.DEVNULL)
             self._own(server.folder)
-            server.start()
-            return [words for one in self.lanes for words in self._ask(case, server, one, one, {})]
+            yield server
         finally:
             server.stop()
             for folder in [*parts, server.folder]:
@@ -172,14 +193,9 @@ class Judge:
 
     def _ask(self, case: Case, server: Postgres, database: str, source: str, manifest: Mapping[str, Any]) -> list[str]:
         with closing(psycopg.connect(server.url_of(database), autocommit=True)) as connection:
-            row = connection.execute(TRUTH.encode()).fetchone()
-            still = connection.execute(STILL.encode()).fetchone()
-            if row is None or still is None:
-                return [f"{source} is empty"]
-            moment, whole, balanced = row
-            wrong = [] if whole else [f"{source}: the events are not those of moment {moment}"]
-            wrong += [] if balanced else [f"{source}: the accounts are of no single moment"]
-            wrong += [] if still[0] == self.lanes[source].still else [f"{source}: what never changed is another"]
+            moment, wrong = look(connection, source, self.lanes[source].still)
+            if database != source and case.lane.way == OVER:
+                self.numbers[case.number] = numbers_in(connection)
             if not case.since[source] <= moment <= case.until[source]:
                 wrong.append(f"{source}: of {moment}, not between {case.since[source]} and {case.until[source]}")
             for table in manifest.get("facts", {}).get("tables", []):
@@ -187,3 +203,9 @@ class Judge:
                 if count is None or count[0] != table["rows"]:
                     wrong.append(f"{table['name']} has {count and count[0]} rows, not {table['rows']}")
         return wrong
+
+
+def in_words(error: Exception) -> str:
+    """What went wrong, and what the program said that failed."""
+    said = getattr(error, "stderr", b"") or b""
+    return f"{type(error).__name__}: {error} {said.decode(errors='replace')[-500:]}"

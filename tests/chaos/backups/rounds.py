@@ -1,6 +1,6 @@
-"""The rounds of `bin/chaos backups`: a backup and its restore test, one piece of bad luck, and a judge for each.
+"""The rounds of `bin/chaos backups`: a backup, what is done with it, one piece of bad luck, and a judge for each.
 
-Several databases are backed up at the same time, so what happens to the servers happens to others too.
+Several databases are backed up and restored at the same time, so what happens to the servers happens to others too.
 """
 
 import argparse
@@ -13,52 +13,48 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from django.core.management import call_command
 from django.db import InterfaceError, OperationalError, connections
 
 from backups import scratch
-from backups.cleaning import remains
-from backups.jobs import chain_of, store_of
-from backups.models import Backup, BackupRun, Restore
-from backups.restore_services import Wish, request_restore
-from backups.restores import remove_scratch
-from backups.services import request_backup, request_proof
-from backups.steps import discard
+from backups.jobs import chain_of
+from backups.models import Backup
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Grant, Person, Role
-from controlplane.clock.database import database_time
-from controlplane.embedded.processes import PROC, directory_of, everybody, look, wait_until
-from controlplane.embedded.stack import Stack
-from controlplane.operations.models import Event, Operation
+from controlplane.embedded.postgres import Postgres
+from controlplane.embedded.stack import COMPANY, Stack
+from controlplane.operations.models import Operation
 from controlplane.operations.states import State
-from tests.chaos.backups.bad_luck import BACKUP, BETWEEN, LUCK, PROGRAMS, PROOF, Luck, children
+from tests.chaos.backups import archive, ending, moments, over, proofs
+from tests.chaos.backups.bad_luck import BACKUP, BETWEEN, LUCK, WAL, Grip, Luck
 from tests.chaos.backups.judge import Case, Judge
-from tests.chaos.backups.world import S3, Lane, Places, Writer, listening, make_lanes, make_passing, moment_of
+from tests.chaos.backups.receivers import RECEIVERS
+from tests.chaos.backups.story import story, what_is_at_it
+from tests.chaos.backups.world import MOMENT, OVER, PROOF, S3, Lane, Places, listening, make_lanes
+from tests.chaos.backups.writers import Client, Writer, moment_of
 from tests.chaos.crew import Crew
-from tests.chaos.faults import FREEZE_SECONDS, arm, holder
+from tests.chaos.faults import FREEZE_SECONDS, arm
 
 STUCK_SECONDS = 180.0  # for each of a round's two operations
-QUIET_SECONDS = 30.0
 WORKERS = 4
 # How long after an operation has begun, in seconds, it is struck at the latest: while it is still at it.
-LONGEST_WAIT = {BACKUP: 0.5, BETWEEN: 0.0, PROOF: 2.0}
-# The share of dumps that are restored into a new database beside their own, instead of being tested.
-COPIES = 0.2
-LONG_AFTER = timedelta(hours=25)
+LONGEST_WAIT = {BACKUP: 0.5, BETWEEN: 0.0, PROOF: 2.0, OVER: 3.0, MOMENT: 2.0, WAL: 2.0}
+# How many times an operation comes to a boundary, at most: once for each of its steps.
+STEPS = {BACKUP: 2, PROOF: 2, OVER: 5, MOMENT: 1}
 
 
 @dataclass
 class Round:
-    """A backup, its restore test, and what happens meanwhile. since: where the writers were when it began.
+    """A backup, what is done with it, and what happens meanwhile. since: where the writers were when it began.
 
-    copy: the name of the new database into which it is restored instead of tested, "" for a test.
+    copy: the new database into which it is restored, "" for a test. replaced: the database (oid) that had the name
+    before; written: what its client had written to it by then. grip: on the database that is to be replaced.
     """
 
     number: int
@@ -66,16 +62,35 @@ class Round:
     luck: Luck
     since: dict[str, int]
     operation: Operation
+    phase: str
     strike_after: float = 0.0
-    phase: str = BACKUP
     began: float = field(default_factory=time.monotonic)
     asked: float = field(default_factory=time.monotonic)
     running_since: float | None = None
     struck: bool = False
     backup: Backup | None = None
-    proof: Operation | None = None
     copy: str = ""
+    replaced: int = 0
+    written: int = 0
+    grip: Grip | None = None
+    operations: list[int] = field(default_factory=list)
     states: list[str] = field(default_factory=list)
+
+
+class Way(Protocol):
+    """How the backups of a lane are brought back: a module for each."""
+
+    def begin(self, chaos: "Chaos", lane: Lane) -> tuple[str, Operation]:
+        """The first operation of a round, and what it is."""
+
+    def go_on(self, chaos: "Chaos", current: Round) -> Operation | None:
+        """The operation that follows on the one that has ended; None when the round is over. Raises NotYet."""
+
+    def check(self, chaos: "Chaos", current: Round, until: dict[str, int]) -> None:
+        """Judge what has become of it."""
+
+
+WAYS: dict[str, Way] = {PROOF: proofs, OVER: over, MOMENT: moments}
 
 
 class Chaos:
@@ -97,11 +112,16 @@ class Chaos:
         self.s3 = S3(folder)
         assert listening(self.s3)
         self.places = Places(folder, self.s3)
-        self.lanes = make_lanes(arguments.fleets, self.company, self.places)
-        self.databases = [lane.database for lane in self.lanes]
+        self.till = Postgres(
+            self.company.place, password=self.company.password, port=None, log=folder / "logs" / "till.log",
+            name="till", more=COMPANY,
+        )  # fmt: skip
+        self.till.start()
+        self.lanes = make_lanes(arguments.fleets, self.company, self.till, self.places)
         self.judge = Judge(self.company.place, folder, self.places, self.lanes, self.company.password)
-        self.writer = Writer(self.company, self.databases)
-        self.crew = Crew(folder, children=WORKERS, web=False)
+        self.clients = [lane.client for lane in self.lanes if lane.client is not None]
+        self.writer = Writer(self.company, [lane.database for lane in self.lanes if lane.client is None])
+        self.crew = Crew(folder, children=WORKERS, web=False, receiver=True)
         self.court = ThreadPoolExecutor(1, "judge")
         self.verdicts: list[tuple[Round, Case, Future[list[str]]]] = []
         self.due: list[tuple[float, Callable[[], object]]] = []
@@ -109,6 +129,8 @@ class Chaos:
         self.done: list[Round] = []
         self.deck: list[Luck] = []
         self.wrong: Counter[str] = Counter()
+        self.unreached: list[Round] = []  # a moment that was promised, and did not come back
+        self.slots_dropped: list[float] = []  # when
 
     def say(self, text: str, *, always: bool = False) -> None:
         """To the person who watches; the figures go to standard output. always: even if only figures are wanted."""
@@ -118,7 +140,7 @@ class Chaos:
     def complain(self, figure: str, words: str, current: Round | None = None) -> None:
         """Count what must not be, and tell all there is to know of it."""
         self.wrong[figure] += 1
-        self.say(f"WRONG {figure}: {words}" + (f"\n{_story(current)}" if current else ""), always=True)
+        self.say(f"WRONG {figure}: {words}" + (f"\n{story(current)}" if current else ""), always=True)
 
     def later(self, seconds: float, do: Callable[[], object]) -> None:
         """Do it then."""
@@ -129,28 +151,34 @@ class Chaos:
     def run(self) -> dict[str, Any]:
         """All rounds; returns the figures."""
         began = time.monotonic()
-        self.writer.start()
+        threads: list[Writer | Client] = [self.writer, *self.clients]
+        for thread in threads:
+            thread.start()
         try:
+            archive.watch(self)
             while len(self.done) < self.rounds:
-                self._turn()
+                self.turn()
                 time.sleep(0.03)  # the pace of the judge, not a wait for anything
-            self._calm_down()
-            self._judge_the_end()
-            return self._figures() | {"seconds": round(time.monotonic() - began)}
+            ending.calm_down(self)
+            ending.judge_the_end(self)
+            return ending.figures(self) | {"seconds": round(time.monotonic() - began)}
         finally:
             self.court.shutdown(cancel_futures=True)
-            self.writer.stopped.set()
-            self.writer.join()
-            self._do_what_is_due(everything=True)
+            for thread in threads:
+                thread.stopped.set()
+                thread.join()
+            self.do_what_is_due(everything=True)
             self.crew.stop()
             with suppress(Exception):
                 scratch.remove_leftovers(lambda operation_id, fence: False)
             self.judge.stop()
+            self.till.stop()
             self.s3.stop()
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
+        """Look after everything once."""
         self.crew.tend()
-        self._do_what_is_due()
+        self.do_what_is_due()
         try:
             self._begin_rounds()
             for current in list(self.going):
@@ -158,7 +186,8 @@ class Chaos:
         except (OperationalError, InterfaceError, psycopg.OperationalError):
             connections.close_all()  # one of the servers is being restarted, by us
 
-    def _do_what_is_due(self, *, everything: bool = False) -> None:
+    def do_what_is_due(self, *, everything: bool = False) -> None:
+        """What was left for later."""
         now = time.monotonic()
         for one in [one for one in self.due if everything or one[0] <= now]:
             self.due.remove(one)
@@ -169,47 +198,54 @@ class Chaos:
         for lane in self.lanes:
             if lane.database in busy or len(self.going) + len(self.done) >= self.rounds:
                 continue
-            since = self._moments()
-            make_passing(self.company, lane.database)
+            since = self.moments()
+            luck = self._draw(lane)
+            if luck is None:
+                continue
             number = len(self.going) + len(self.done) + 1
-            operation = request_backup(self.actor, lane.policy, reason="chaos", cause=BackupRun.Cause.PERSON)
-            current = Round(number, lane, LUCK[0], since, operation)
-            current.luck = self._draw(current)
+            try:
+                phase, operation = WAYS[lane.way].begin(self, lane)
+            except BaseException:
+                self.deck.append(luck)  # a server is away: it is for the next one
+                raise
+            current = Round(number, lane, luck, since, operation, phase)
             current.strike_after = self.choice.uniform(0.0, LONGEST_WAIT[current.luck.phase])
+            current.operations.append(operation.pk)
             self.going.append(current)
             self._arm(current)
 
-    def _moments(self) -> dict[str, int]:
-        return {database: moment_of(self.company, database) for database in self.databases}
+    def moments(self) -> dict[str, int]:
+        """Where the writers are."""
+        return {lane.database: lane.client.acknowledged if lane.client else moment_of(lane.server, lane.database)
+                for lane in self.lanes}  # fmt: skip
 
-    def _draw(self, current: Round) -> Luck:
-        """Every piece once before any comes again, for the first backup that it can meet."""
-        for _ in range(2):
-            for place, luck in enumerate(self.deck):
-                if luck.fits(current):
-                    return self.deck.pop(place)
-            self.deck += self.choice.sample(LUCK, len(LUCK))
-        raise AssertionError("nothing fits")
+    def _draw(self, lane: Lane) -> Luck | None:
+        """Every piece once before any comes again; None when those that are left are all for others."""
+        if not self.deck:
+            possible = [luck for luck in LUCK + RECEIVERS if any(map(luck.fits, self.lanes))]
+            self.deck = self.choice.sample(possible, len(possible))
+        place = next((place for place, luck in enumerate(self.deck) if luck.fits(lane)), None)
+        return None if place is None else self.deck.pop(place)
 
     def _arm(self, current: Round) -> None:
         luck = current.luck
         if luck.boundary and luck.phase == current.phase:
-            nth = 1 if luck.boundary in ("claimed", "finished") else self.choice.randint(1, 2)
+            nth = 1 if luck.boundary in ("claimed", "finished") else self.choice.randint(1, STEPS[luck.phase])
             arm(self.folder / "faults", current.operation.pk, luck.boundary, luck.action, nth)
 
     def _look_after(self, current: Round) -> None:
         current.operation.refresh_from_db(fields=["state", "worker", "outcome"])
         state = current.operation.state
-        if state in (State.RUNNING, State.CANCELLING):
+        if state in (State.RUNNING, State.CANCELLING) or current.luck.phase == WAL:
             self._strike(current)
         self._notice_boundary(current)
-        if current.operation.is_finished:
-            self._next_phase(current)
-        elif state == State.NEEDS_OPERATOR or time.monotonic() - current.asked > STUCK_SECONDS:
+        if state == State.NEEDS_OPERATOR or time.monotonic() - current.asked > STUCK_SECONDS:
             self._end(current)
+        elif current.operation.is_finished:
+            self._follow(current)
 
     def _strike(self, current: Round) -> None:
-        if current.luck.boundary or current.struck or current.luck.phase != current.phase:
+        if current.luck.boundary or current.struck or current.luck.phase not in (current.phase, WAL):
             return
         if current.running_since is None:
             current.running_since = time.monotonic()
@@ -224,25 +260,21 @@ class Chaos:
                 if struck["action"] == "freeze":
                     self.later(FREEZE_SECONDS, lambda: _thaw(struck["pid"]))
 
-    def _next_phase(self, current: Round) -> None:
+    def _follow(self, current: Round) -> None:
         if current.phase == BACKUP:
             current.backup = Backup.objects.filter(operation_id=current.operation.pk).first()
-            if current.backup is not None:
-                if current.luck.phase == BETWEEN and not current.struck:
-                    current.struck = current.luck.strike(self, current)
+            try:
+                following = WAYS[current.lane.way].go_on(self, current)
+            except moments.NotYet:
+                return
+            if following is not None:
                 current.states.append(current.operation.state)
-                current.proof = current.operation = self._bring_back(current, current.backup)
-                current.phase, current.running_since, current.asked = PROOF, None, time.monotonic()
+                current.operation = following
+                current.operations.append(following.pk)
+                current.phase, current.running_since, current.asked = current.lane.way, None, time.monotonic()
                 self._arm(current)
                 return
         self._end(current)
-
-    def _bring_back(self, current: Round, backup: Backup) -> Operation:
-        if current.lane.is_cluster or self.choice.random() >= COPIES:
-            return request_proof(self.actor, backup, reason="chaos")
-        current.copy = f"copy_{backup.pk}"
-        wish = Wish(Restore.Target.NEW, database=current.copy)
-        return request_restore(self.actor, backup, wish, reason="chaos")
 
     def restart_postgres(self, number: signal.Signals) -> None:
         """In order, or as a crash."""
@@ -253,156 +285,46 @@ class Chaos:
     # --- the judgement of a round -----------------------------------------------------------------
 
     def _end(self, current: Round) -> None:
-        until = self._moments()
-        if current.backup is not None:
-            current.backup.refresh_from_db()
+        until = self.moments() | {lane.database: lane.client.last for lane in self.lanes if lane.client is not None}
+        backup = current.backup
+        if backup is not None:
+            backup.refresh_from_db()
+        if current.grip is not None:
+            current.grip.release()
         current.states.append(current.operation.state)
         self.going.remove(current)
         self.done.append(current)
-        self._check_states(current)
-        backup = current.backup
-        if backup is not None and backup.is_whole and not self._is_damaged(current.lane, backup):
-            keys = [one.key for one in chain_of(backup)]
-            case = Case(backup.pk, current.lane, keys, current.since, until)
-            self.verdicts.append((current, case, self.court.submit(self.judge.problems, case)))
-            if current.copy and current.operation.state == State.SUCCEEDED:
-                verdict = self.court.submit(self.judge.problems_of_copy, case, self.company, current.copy)
-                self.verdicts.append((current, case, verdict))
-        found = (backup.verdict or current.copy or "untested") if backup else "no backup"
+        if not current.operation.is_finished:
+            words = f"{current.operation} is {current.operation.state}: {current.operation.outcome}"
+            self.complain("stuck", f"{words}\n{what_is_at_it(current.operation)}", current)
+        if backup is None and current.phase == BACKUP and current.states[0] == State.SUCCEEDED:
+            self.complain("lost", f"{current.operation} succeeded and is not in the catalog", current)
+        if backup is not None:
+            self.try_backup(current, backup, current.since, until)
+        try:
+            WAYS[current.lane.way].check(self, current, until)
+        except psycopg.Error as error:
+            self.complain("lost", f"it cannot be looked at: {error}", current)
+        found = (backup.verdict or current.copy or current.phase) if backup else current.copy or "no backup"
         self.say(
             f"{len(self.done):4} {current.lane.database} {'/'.join(current.states):20} {found:9}"
             f" {time.monotonic() - current.began:5.1f} s  {current.luck.name}"
             f"{'' if current.struck else ' (met nothing)'}  {current.operation.outcome[:160]}"
         )
 
-    def _is_damaged(self, lane: Lane, backup: Backup) -> bool:
+    def try_backup(self, current: Round, backup: Backup, since: dict[str, int], until: dict[str, int]) -> Case | None:
+        """Have the judge restore it in its own time; None where it is known to be damaged, by us."""
+        if not backup.is_whole or self.is_damaged(current.lane, backup):
+            return None
+        case = Case(backup.pk, current.lane, [one.key for one in chain_of(backup)], since, until)
+        self.verdicts.append((current, case, self.court.submit(self.judge.problems, case)))
+        return case
+
+    def is_damaged(self, lane: Lane, backup: Backup) -> bool:
+        """By us, or what it builds on."""
         return any(one.pk in lane.damaged for one in chain_of(backup))
-
-    def _check_states(self, current: Round) -> None:
-        backup = current.backup
-        if not current.operation.is_finished:
-            words = f"{current.operation} is {current.operation.state}: {current.operation.outcome}"
-            self.complain("stuck", f"{words}\n{_what_is_at_it(current.operation)}", current)
-        if backup is None:
-            if current.states[0] == State.SUCCEEDED:
-                self.complain("lost", f"{current.operation} succeeded and is not in the catalog", current)
-            return
-        damaged = self._is_damaged(current.lane, backup)
-        if current.copy:
-            if damaged and current.states[-1] == State.SUCCEEDED:
-                self.complain("false_green", f"{backup} is damaged, and was restored", current)
-            return
-        if damaged and backup.verdict == Backup.Verdict.PROVEN:
-            self.complain("false_green", f"{backup} is damaged, and proven", current)
-        if current.states[-1] == State.SUCCEEDED and backup.verdict != Backup.Verdict.PROVEN:
-            self.complain("lost", f"{current.operation} succeeded, and {backup} is not proven", current)
-        if not damaged and backup.verdict == Backup.Verdict.FAILED and current.luck.name != "cut what was fetched":
-            self.complain("false_red", f"{backup} is said not to restore: {backup.verdict_words}", current)
-
-    # --- the judgement of the run -----------------------------------------------------------------
-
-    def _calm_down(self) -> None:
-        """No more bad luck; everybody who was frozen goes on, and what is left over is swept away once."""
-        self.s3.proxy.reset()
-        while self.due:
-            self._do_what_is_due()
-            self.crew.tend()
-            time.sleep(0.03)
-        assert listening(self.s3)
-        wait_until(lambda: not self._programs(), QUIET_SECONDS)
-        remove_scratch()
-        later = database_time() + LONG_AFTER
-        for lane in self.lanes:
-            store = store_of(lane.policy)
-            assert store.problem() == ""  # the next look removes the probe of a worker that was killed while it looked
-            for key in remains(store, lane.policy.prefix, later):
-                discard(store, [key])
-
-    def _judge_the_end(self) -> None:
-        for current, case, verdict in self.verdicts:
-            if problems := verdict.result():
-                self.complain("false_green", f"backup {case.number}: {'; '.join(problems)}", current)
-        kept = Backup.objects.filter(state=Backup.State.AVAILABLE).order_by("pk")
-        lanes = {lane.policy.pk: lane for lane in self.lanes}
-        for backup in kept:
-            lane = lanes[backup.policy_id or 0]
-            if not self._is_damaged(lane, backup) and (changed := self.judge.changed(lane, backup.key)):
-                self.complain("lost", f"{backup}: {'; '.join(changed)}")
-        for words in self._orphans({backup.key for backup in kept}):
-            self.complain("orphans", words)
-
-    def _orphans(self, kept: set[str]) -> list[str]:
-        left = [f"object {name}" for name in self.places.everything() if f"{name.rpartition('/')[0]}/" not in kept]
-        left += [f"upload of {key}" for key in self.s3.uploads()]
-        left += [f"scratch {home}" for home, _, _ in scratch.found(scratch.place())]
-        left += [f"temporary {path}" for path in (self.folder / "tmp").glob("cp-*")]
-        left += [f"process {one}" for one in self._programs()]
-        with closing(psycopg.connect(self.company.url, autocommit=True)) as connection:
-            for what, query in _LEFT.items():
-                left += [f"{what} {name}" for (name,) in connection.execute(query.encode())]
-        return left
-
-    def _programs(self) -> list[str]:
-        """PostgreSQL's programs that still run for a worker of ours."""
-        running = []
-        for process in everybody():
-            if process.name in PROGRAMS or process.name in ("initdb", "pg_verifybackup"):
-                with suppress(OSError):
-                    environment = (PROC / str(process.pid) / "environ").read_bytes().split(b"\0")
-                    ours = (f"PGPORT={self.company.port}".encode(), f"PGHOST={self.folder}".encode())
-                    if any(one.startswith(ours) for one in environment) or _works_below(process.pid, self.folder):
-                        running.append(f"{process.name} {process.pid}")
-        return running
-
-    def _figures(self) -> dict[str, Any]:
-        names = ("false_green", "lost", "orphans", "stuck", "false_red")
-        return {
-            "rounds": len(self.done),
-            **{name: self.wrong[name] for name in names},
-            "struck": sum(one.struck for one in self.done),
-            "backups": sum(one.backup is not None for one in self.done),
-            "judged": len(self.verdicts),
-            "copies": sum(bool(one.copy) for one in self.done),
-            "proven": sum(one.backup is not None and one.backup.verdict == "proven" for one in self.done),
-            "damaged": sum(len(lane.damaged) for lane in self.lanes),
-            "faults": dict(sorted(Counter(one.luck.name for one in self.done if one.struck).items())),
-        }
-
-
-_LEFT = {
-    "replication slot": "SELECT slot_name FROM pg_replication_slots",
-    "database": r"SELECT datname FROM pg_database WHERE datname ~ '_(new|old)_\d+$|^copy_'",
-    "connection": "SELECT pid::text FROM pg_stat_activity WHERE application_name = 'controlplane'",
-}
-
-
-def _works_below(pid: int, folder: Path) -> bool:
-    directory = directory_of(pid)
-    return directory is not None and directory.is_relative_to(folder)
-
-
-def _what_is_at_it(operation: Operation) -> str:
-    """The worker that holds it, and its programs."""
-    pid = holder(operation)
-    process = look(pid) if pid else None
-    programs = " ".join(f"{name}({number})" for number, name in children(pid)) if process else ""
-    return f"    held by {operation.worker or 'nobody'}, fence {operation.fence}: {process} {programs}"
 
 
 def _thaw(pid: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
-
-
-def _story(current: Round) -> str:
-    """All there is to know of a round."""
-    numbers = [one.pk for one in (current.proof, current.operation) if one is not None]
-    if current.backup is not None and current.backup.operation_id is not None:
-        numbers.append(current.backup.operation_id)
-    events = Event.objects.filter(operation__in=numbers).order_by("at", "seq")
-    return "\n".join(
-        [
-            f"    round {current.number}, {current.lane.database}: {current.luck.name}, struck {current.struck}",
-            *(f"    {event.at:%H:%M:%S.%f} {event.operation_id} {event.kind:8} {event.text}" for event in events),
-        ]
-    )
