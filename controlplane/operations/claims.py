@@ -1,7 +1,8 @@
 """How a worker comes to hold an operation: everything is checked again, in the claiming transaction.
 
-1. A queued one starts when it is first in the queue of its locks, its plan built afresh is the plan that was
-   signed, the approvals and gates hold, and the locks are free. What moved makes it stale.
+1. A queued one starts when it is first in the queue of its locks (and, in the background, when its turn has come),
+   its plan built afresh is the plan that was signed, the approvals and gates hold, and the locks are free. What
+   moved makes it stale.
 2. One that is executing and whose lease ran out is taken over under a higher fence; the earlier worker can
    write nothing any more.
 """
@@ -19,16 +20,19 @@ from controlplane.audit.record import SYSTEM
 from controlplane.clock.database import database_time
 from controlplane.live.ring import ring
 from controlplane.operations import approvals
+from controlplane.operations.doorbell import ring_workers
 from controlplane.operations.errors import OperationError, StepError
 from controlplane.operations.events import NewEvent, append, storable
 from controlplane.operations.gates import failed_gates, pending_gates
 from controlplane.operations.models import Event, Operation, OperationLock
-from controlplane.operations.queue import queue_before
-from controlplane.operations.registry import background_kinds, kind_of
+from controlplane.operations.queue import queue_before, turn_in_the_background
+from controlplane.operations.registry import kind_of
 from controlplane.operations.states import EXECUTING, State
-from controlplane.operations.transitions import locked, move, ring_the_next
+from controlplane.operations.transitions import locked, move, ring_the_background, ring_the_next
 
 logger = logging.getLogger(__name__)
+# Whether one may start takes a moment to find out; whoever takes longer is stuck or dead, and holds nobody up.
+LONGEST_TURN = timedelta(seconds=30)
 
 
 @dataclass(frozen=True)
@@ -82,9 +86,11 @@ def _start(operation: Operation, worker: str) -> Claim | None:
         raise
     except (StepError, OperationError) as error:
         _waits(operation, f"waits: {error}")
+        _pass_the_turn(operation)
     except Exception as error:
         logger.exception("operation %s cannot be started", operation.pk)
         _waits(operation, f"waits: it cannot be checked ({type(error).__name__}); the worker's log says more")
+        _pass_the_turn(operation)
     return None
 
 
@@ -92,7 +98,7 @@ def _start_if_it_may(operation: Operation, worker: str) -> Claim | None:
     if _is_behind_another(operation) or _is_held_up(operation):
         return None
     kind = kind_of(operation)
-    if kind.background and _enough_in_the_background(operation):
+    if kind.background and not _has_its_turn(operation):
         return None
     looked_at = database_time()
     facts = kind.facts(operation)
@@ -110,7 +116,7 @@ def _start_if_it_may(operation: Operation, worker: str) -> Claim | None:
             _let_others_pass(operation)
             _waits(operation, f"waits: {pending[0].reason}")
             return None
-        Operation.objects.filter(pk=operation.pk).exclude(gate_pending_since=None).update(gate_pending_since=None)
+        _is_checked(operation)
         if blocker := _take_locks(operation):
             _waits(operation, f"waits for operation {blocker.pk}: {blocker.title}")
             return None
@@ -153,6 +159,13 @@ def _waits(operation: Operation, words: str) -> None:
 def _let_others_pass(operation: Operation) -> None:
     if Operation.objects.filter(pk=operation.pk, gate_pending_since=None).update(gate_pending_since=Now()):
         ring_the_next(operation)
+        ring_the_background(operation)
+
+
+def _is_checked(operation: Operation) -> None:
+    """It waits for no gate any more, and should a lock keep it all the same, it has a whole turn after that."""
+    waited = Operation.objects.filter(pk=operation.pk).exclude(gate_pending_since=None, turn_until=None)
+    waited.update(gate_pending_since=None, turn_until=None)
 
 
 def _is_held_up(operation: Operation) -> bool:
@@ -165,13 +178,30 @@ def _is_held_up(operation: Operation) -> bool:
     return True
 
 
-def _enough_in_the_background(operation: Operation) -> bool:
-    """So many run already. Two that look at once may both start: it keeps workers free, it guards nothing."""
-    running = Operation.objects.filter(kind__in=background_kinds(), state__in=EXECUTING).count()
-    if running < settings.BACKGROUND_OPERATIONS:
-        return False
-    _waits(operation, f"waits: {running} operations run in the background already, and others shall find a free worker")
-    return True
+def _has_its_turn(operation: Operation) -> bool:
+    """A place in the background is free, and nobody was queued for it before.
+
+    Two that look at once may both start where one lets others pass: it keeps workers free, it guards nothing.
+    """
+    turn = turn_in_the_background()
+    if operation in turn:
+        Operation.objects.filter(pk=operation.pk, turn_until=None).update(turn_until=Now() + LONGEST_TURN)
+        return True
+    if turn:
+        first = turn[-1]
+        _waits(operation, f"waits for a place in the background behind operation {first.pk}: {first.title}")
+        ring_workers(first.pk)  # its own ring may be lost
+    else:
+        places = settings.BACKGROUND_OPERATIONS
+        words = f"waits: {places} operations run in the background already, and others shall find a free worker"
+        _waits(operation, words)
+    return False
+
+
+def _pass_the_turn(operation: Operation) -> None:
+    """It cannot be checked: others in the background start before it until it can."""
+    if Operation.objects.filter(pk=operation.pk, state=State.QUEUED, turn_until__gt=Now()).update(turn_until=Now()):
+        ring_the_background(operation)
 
 
 def _is_behind_another(operation: Operation) -> bool:

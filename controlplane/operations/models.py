@@ -54,6 +54,8 @@ class Operation(models.Model):
     rung_at = models.DateTimeField(null=True)
     # Since when it waits in the queue for a gate; until the gate opens, others may pass it.
     gate_pending_since = models.DateTimeField(null=True)
+    # Until when others in the background wait for its start to be checked: it may be broken, or its worker may die.
+    turn_until = models.DateTimeField(null=True)
 
     last_seq = models.BigIntegerField(default=0)
     search = models.GeneratedField(

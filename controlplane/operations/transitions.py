@@ -20,14 +20,15 @@ from controlplane.audit.record import SYSTEM, Who, record
 from controlplane.clock.database import database_time
 from controlplane.live.ring import ring
 from controlplane.operations import approvals
-from controlplane.operations.doorbell import ring_after_commit
+from controlplane.operations.doorbell import ring_after_commit, ring_workers
 from controlplane.operations.errors import Conflict, Invalid
 from controlplane.operations.events import NewEvent, append, storable
 from controlplane.operations.gates import Gate, failed_gates, pending_gates
 from controlplane.operations.history import usual_seconds
 from controlplane.operations.models import Approval, Event, Operation, OperationLock, Step
 from controlplane.operations.plans import Plan
-from controlplane.operations.registry import kind_of
+from controlplane.operations.queue import turn_in_the_background
+from controlplane.operations.registry import background_kinds, kind_of
 from controlplane.operations.states import ALLOWED, BEFORE_START, FINISHED, Answer, State, StepState
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,8 @@ def move(
         OperationLock.objects.filter(operation=operation).delete()
         _tell_its_kind(operation)
         ring_the_next(operation)
+    if to not in BEFORE_START:
+        ring_the_background(operation)
     transaction.on_commit(lambda: ring("news", "operations inbox environments"))
     record(
         who,
@@ -119,6 +122,18 @@ def ring_the_next(operation: Operation) -> None:
     order = (F("gate_pending_since").asc(nulls_first=True), "queued_at", "pk")
     for operation_id in waiting.order_by(*order).values_list("pk", flat=True)[:5]:
         ring_after_commit(operation_id)
+
+
+def ring_the_background(operation: Operation) -> None:
+    """If it is one in the background, ring after the commit for those whose turn has come by what became of it."""
+    if operation.kind in background_kinds():
+        # Looked up after the commit too: where one ends while another starts, whoever is last sees both.
+        transaction.on_commit(_ring_whose_turn_it_is, robust=True)
+
+
+def _ring_whose_turn_it_is() -> None:
+    for operation in turn_in_the_background():
+        ring_workers(operation.pk)
 
 
 def request(
