@@ -7,7 +7,7 @@ one by being another deployment than the one that was noted before.
 from typing import Any
 
 from controlplane.operations.errors import StepError, Unknown
-from controlplane.operations.models import Step
+from controlplane.operations.models import Operation
 from controlplane.operations.plans import Arguments
 from controlplane.operations.registry import Seen, StepContext, StepFunction, Verdict, failed, passed, pending
 from environments.addresses import NoAnswer, get
@@ -25,16 +25,23 @@ def _service(context: StepContext, place: Arguments) -> EcsService:
 
 
 def _kept(context: StepContext) -> Arguments:
-    """What the steps of this operation noted so far; a later one's word counts more.
+    """What the steps of this operation noted so far of this service; a later one's word counts more.
+
+    One operation may change several services: the restore of a restore point does.
 
     former: the revision that ran before; newest: the family's newest number then; before: the deployment then;
     revision: the one we registered; deployment: the one we started; event: the last service event told;
     asked_after: the last service event before we asked for a rollout.
     """
+    operation = Operation.objects.only("plan").get(pk=context.operation_id)
+    places, noted = {}, {}
+    for step in operation.steps.order_by("position"):
+        step.operation = operation  # one plan in memory, not one a step
+        places[step.key], noted[step.key] = step.spec["arguments"].get("place"), step.checkpoint
     kept: Arguments = {}
-    checkpoints = Step.objects.filter(operation_id=context.operation_id).order_by("position")
-    for checkpoint in checkpoints.values_list("checkpoint", flat=True):
-        kept |= checkpoint
+    for key, checkpoint in noted.items():
+        if places[key] == places[context.step_key]:
+            kept |= checkpoint
     return kept
 
 
