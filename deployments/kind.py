@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from django.db.models.functions import Now
-
 from controlplane.operations.gates import Gate
 from controlplane.operations.models import Operation
 from controlplane.operations.plans import Plan
@@ -14,6 +12,7 @@ from deployments.gates import gates_for
 from deployments.models import Deployment
 from deployments.plans import deployment_plan
 from deployments.services import KIND, software_of
+from environments.arrivals import note_arrival
 from environments.drivers import DRIVERS
 from environments.models import Placement
 from environments.secrets import secrets_of
@@ -56,13 +55,9 @@ def _finished(operation: Operation) -> None:
     if operation.state != State.SUCCEEDED:
         return
     deployment = _deployment(operation)
-    Placement.objects.filter(environment=deployment.environment, service=deployment.release.service).update(
-        version=deployment.release.version,
-        digest=deployment.release.digest,
-        since=Now(),
-        changed_by=operation.requested_by_name,
-        changed_in=operation.pk,
-    )
+    release = deployment.release
+    placements = Placement.objects.filter(environment=deployment.environment, service=release.service)
+    note_arrival(placements, operation, version=release.version, digest=release.digest)
 
 
 DEPLOYMENT = Kind(

@@ -5,11 +5,12 @@ from environments.models import Placement
 from environments.secrets import fingerprint
 
 
-def target_of(placement: Placement) -> Target:
+def target_of(placement: Placement, *, configuration: str | None = None) -> Target:
     """The placement as a driver sees it.
 
     settings: the environment's, then the placement's, and "configuration", which changes when a variable of
-    the environment does: a plan that was approved for other variables is stale.
+    the environment does: a plan that was approved for other variables is stale. configuration: instead of that;
+    "" for a change that takes the variables as it finds them.
     """
     environment = placement.environment
     return Target(
@@ -21,6 +22,6 @@ def target_of(placement: Placement) -> Target:
         settings={
             **environment.driver_settings,
             **placement.driver_settings,
-            "configuration": fingerprint(environment),
+            "configuration": fingerprint(environment) if configuration is None else configuration,
         },
     )
