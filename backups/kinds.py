@@ -8,16 +8,19 @@ from django.db.models.functions import Now
 
 from backups.catalog import write_down
 from backups.jobs import secrets_of
-from backups.models import Backup, Policy, PolicyClock, Restore
-from backups.plans import backup_plan, cleanup_plan, point_restore_plan, proof_plan, restore_plan
-from backups.restore_services import Wish, aim_of
+from backups.models import Backup, Policy, PolicyClock, Restore, RestorePoint
+from backups.plans import backup_plan, cleanup_plan, point_restore_plan, proof_plan, restore_plan, steps_by_service
+from backups.restore_services import Wish, aim_of, software_of
 from backups.services import BACKUP, CLEANUP, PROOF, RESTORE, subject_of, there
 from controlplane.live.ring import ring
 from controlplane.operations.gates import Gate
 from controlplane.operations.models import Operation, Step
 from controlplane.operations.plans import Plan
 from controlplane.operations.registry import Kind
-from controlplane.operations.states import State
+from controlplane.operations.states import STEP_FINISHED, State
+from environments.arrivals import note_arrival
+from environments.models import Placement
+from environments.secrets import secrets_of as secrets_of_environment
 
 TEMPLATE = "backups/_operation_facts.html"
 
@@ -53,7 +56,19 @@ def _backup_secrets(operation: Operation) -> list[str]:
 
 def _backup_finished(operation: Operation) -> None:
     write_down(operation)
+    _note_what_ran(operation)
     _news()
+
+
+def _note_what_ran(operation: Operation) -> None:
+    """In a restore point. Now, and not when it was asked for: a deployment may have been ahead of it in the queue."""
+    for point in RestorePoint.objects.filter(operation=operation):
+        placements = Placement.objects.filter(environment=point.environment_id).exclude(digest="")
+        point.software = [
+            {"service": one.service.slug, "version": one.version, "digest": one.digest}
+            for one in placements.select_related("service")
+        ]
+        point.save(update_fields=["software"])
 
 
 # --- restores and their tests -------------------------------------------------------------------------
@@ -70,7 +85,9 @@ def _restore_gates(operation: Operation, facts: Mapping[str, Any]) -> list[Gate]
 
 def _restore_secrets(operation: Operation) -> list[str]:
     policies = [restore.backup.policy for restore in _restores(operation)]
-    return [secret for policy in policies if policy for secret in secrets_of(policy)]
+    found = [secret for policy in policies if policy for secret in secrets_of(policy)]
+    # What is started gets the environment's own.
+    return found + secrets_of_environment(point.environment) if (point := _point(operation)) else found
 
 
 def _proof_plan(operation: Operation, facts: Mapping[str, Any]) -> Plan:
@@ -99,11 +116,25 @@ def _proof_finished(operation: Operation) -> None:
     _news()
 
 
+def _point(operation: Operation) -> RestorePoint | None:
+    """The restore point that it brings back; None for a restore of one backup."""
+    # A restore point with a single part is planned as one too: its locks and headings are those of a point.
+    if operation.plan["steps"][0]["group"] == "":
+        return None
+    # A backup belongs to one point at most: to that of the operation that made it.
+    points = RestorePoint.objects.select_related("environment")
+    return points.filter(backups__restores__operation=operation).first()
+
+
+def _restore_facts(operation: Operation) -> Mapping[str, Any]:
+    """With a restore point its software comes back too, so what runs is asked."""
+    point = _point(operation)
+    return {"software": software_of(point)} if point else {}
+
+
 def _restore_plan(operation: Operation, facts: Mapping[str, Any]) -> Plan:
     aims = [aim_of(one.backup, _wish(one)) for one in _restores(operation)]
-    # A restore point with a single part is planned as one too: its locks and headings are those of a point.
-    is_point = operation.plan["steps"][0]["group"] != ""
-    return point_restore_plan(aims) if is_point else restore_plan(aims[0])
+    return point_restore_plan(aims, facts["software"]) if "software" in facts else restore_plan(aims[0])
 
 
 def _wish(restore: Restore) -> Wish:
@@ -113,7 +144,19 @@ def _wish(restore: Restore) -> Wish:
 def _restore_finished(operation: Operation) -> None:
     """Its safety backup stands in the catalog, however it ended."""
     write_down(operation)
+    if point := _point(operation):
+        _note_what_came_back(operation, point)
     _news()
+
+
+def _note_what_came_back(operation: Operation, point: RestorePoint) -> None:
+    """Each service whose steps are all done, even where a later one's failed: that is what runs now."""
+    ran = {one["service"]: one for one in point.software}
+    states = dict(operation.steps.values_list("key", "state"))
+    for service, keys in steps_by_service(operation.plan).items():
+        if all(states[key] in STEP_FINISHED for key in keys):
+            placements = Placement.objects.filter(environment=point.environment_id, service__slug=service)
+            note_arrival(placements, operation, version=ran[service]["version"], digest=ran[service]["digest"])
 
 
 # --- clean-ups ----------------------------------------------------------------------------------------
@@ -144,7 +187,7 @@ KINDS = (
         secrets=_restore_secrets, finished=_proof_finished, background=True, facts_template=TEMPLATE,
     ),
     Kind(
-        key=RESTORE, label="restore", facts=_nothing, plan=_restore_plan, gates=_restore_gates,
+        key=RESTORE, label="restore", facts=_restore_facts, plan=_restore_plan, gates=_restore_gates,
         secrets=_restore_secrets, finished=_restore_finished, facts_template=TEMPLATE,
     ),
     Kind(

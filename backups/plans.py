@@ -1,11 +1,12 @@
 """Plans of everything that makes, proves, restores and deletes backups: pure functions to frozen plans."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from backups.models import Backup, Kind
 from controlplane.operations.plans import Plan, Retry, StepSpec
+from environments.drivers.base import Rollout
 
 HOUR = 3600.0
 LOOK_SECONDS = 60.0
@@ -225,8 +226,20 @@ _RESTORES = {
 }  # fmt: skip
 
 
-def point_restore_plan(aims: Sequence[Aim]) -> Plan:
-    """All parts of a restore point, one after the other: each part's steps under its own heading."""
+# Said to whoever approves it: for a while, what runs and what it works on are not of the same moment.
+ORDER = {
+    "what": "the order", "from": "",
+    "to": "the data and the variables first, then the software, which is started and checked on what it knew: if the "
+          "data does not come back, nothing is deployed. In between, what runs now meets older data and may answer "
+          "with errors.",
+}  # fmt: skip
+
+
+def point_restore_plan(aims: Sequence[Aim], software: Mapping[str, Rollout]) -> Plan:
+    """All parts of a restore point, one after the other, each part's steps under its own heading; the software last.
+
+    software: the way back of each service, by its slug; without steps, its changes say why there is nothing to do.
+    """
     steps: list[StepSpec] = []
     recovery: list[StepSpec] = []
     changes: list[dict[str, str]] = []
@@ -236,7 +249,31 @@ def point_restore_plan(aims: Sequence[Aim]) -> Plan:
         steps += [_under(slug, step) for step in plan.steps]
         recovery += [_under(slug, step) for step in plan.recovery]
         changes += plan.changes
-    return Plan("restore " + ", ".join(aim.what for aim in aims), tuple(steps), tuple(recovery), tuple(changes))
+    summary = "restore " + ", ".join(aim.what for aim in aims)
+    if back := [service for service, rollout in software.items() if rollout.steps]:
+        summary += f", then bring back {', '.join(back)} as it was"
+        changes.append(ORDER)
+    for number, (service, rollout) in enumerate(software.items(), start=1):
+        steps += [_of_service(number, service, step) for step in rollout.steps]
+        recovery += [_of_service(number, service, step) for step in rollout.recovery]
+        changes += [{**row, "what": f"{service}: {row['what']}" if row["what"] else service} for row in rollout.changes]
+    return Plan(summary, tuple(steps), tuple(recovery), tuple(changes))
+
+
+def _of_service(number: int, service: str, step: StepSpec) -> StepSpec:
+    """A driver's step under the heading of its service. No key of a policy's step has a slash."""
+    title = f"{step.group}: {step.title}" if step.group else step.title
+    back = tuple(f"{number}/{one}" for one in step.on_failure)
+    return replace(step, key=f"{number}/{step.key}", title=title, group=service, on_failure=back)
+
+
+def steps_by_service(plan: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The services whose software a plan, as JSON, brings back, each with the keys of its steps."""
+    found: dict[str, list[str]] = {}
+    for step in plan["steps"]:
+        if "/" in step["key"]:
+            found.setdefault(step["group"], []).append(step["key"])
+    return found
 
 
 def _under(slug: str, step: StepSpec) -> StepSpec:

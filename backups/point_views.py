@@ -9,6 +9,7 @@ from backups.access import load_point
 from backups.forms import AskForm
 from backups.models import RestorePoint
 from backups.page import database_of
+from backups.plans import steps_by_service
 from backups.restore_services import plan_of_point, request_point_restore
 from controlplane.accounts.access import actor_of, signed_in
 from controlplane.accounts.models import Role
@@ -50,13 +51,18 @@ def point(request: HttpRequest, pk: int) -> HttpResponse:
         except OperationError as error:
             status, problem = status_of(error, actor, "restore.request", f"restore point {pk}", [slug]), str(error)
     context = {"point": found, "form": form, "problem": problem, "may_operate": actor.may(Role.OPERATOR, [slug])}
+    context["parts"] = list(found.backups.order_by("kind"))
     return render(request, "backups/point.html", context | _planned(found, database, form), status=status)
 
 
 def _planned(found: RestorePoint, database: str, form: AskForm) -> dict[str, object]:
+    """The plan with what it does about the software that ran, or why there is none."""
     try:
         plan = plan_of_point(found, database)
     except OperationError as error:
-        return {"cannot": str(error)}
+        return {"cannot": str(error), "software": [(one, "ran then") for one in found.software]}
     form.initial["plan_digest"] = plan.digest
-    return {"plan": plan, "planned": Planned(plan.as_json()), "parts": list(found.backups.order_by("kind"))}
+    left = {row["what"]: row["to"] for row in plan.changes}
+    words = left | dict.fromkeys(steps_by_service(plan.as_json()), "comes back with it")
+    software = [(one, words[one["service"]]) for one in found.software]
+    return {"plan": plan, "planned": Planned(plan.as_json()), "software": software}

@@ -13,11 +13,14 @@ from backups.services import RESTORE, policy_of, subject_of, there
 from backups.window import nearest, recoverable
 from controlplane.accounts.access import Actor, require
 from controlplane.accounts.models import Role
-from controlplane.operations.errors import Conflict, Invalid
+from controlplane.operations.errors import Conflict, Invalid, StepError
 from controlplane.operations.gates import Gate
 from controlplane.operations.models import Operation
-from controlplane.operations.plans import Plan
+from controlplane.operations.plans import ALREADY, Plan
 from controlplane.operations.transitions import request
+from environments.drivers import DRIVERS
+from environments.drivers.base import Driver, Rollout, Software, Target
+from environments.targets import target_of
 
 DATABASE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,48}")
 SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,62}")
@@ -187,16 +190,23 @@ def _attach_restore(operation: Operation, backup: Backup, wish: Wish) -> None:
 
 
 def request_point_restore(
-    actor: Actor, point: RestorePoint, *, database: str, reason: str, plan_digest: str = ""
+    actor: Actor,
+    point: RestorePoint,
+    *,
+    database: str,
+    reason: str,
+    plan_digest: str = "",
+    made: Plan | None = None,
 ) -> Operation:
-    """Restore all parts of a restore point: the database over `database`, files in place, the configuration.
+    """Restore all of a restore point: the database over `database`, files in place, the configuration, the software.
 
-    plan_digest: the plan the person read, "" for none shown. Raises PermissionDenied, Http404, Invalid, Conflict.
+    plan_digest: the plan the person read, "" for none shown. made: the plan, where it was made before a transaction in
+    which the network must not be asked. Raises PermissionDenied, Http404, Invalid, Conflict.
     """
     environment = point.environment
     require(actor, Role.OPERATOR, [environment.slug], f"restore {point.name}")
     parts = wishes_of(point, database)
-    plan = plan_of_point(point, database)
+    plan = made or plan_of_point(point, database)
     if plan_digest and plan_digest != plan.digest:
         raise Conflict("The plan is not the one you read any more. Read it again, then ask.")
 
@@ -219,17 +229,60 @@ def request_point_restore(
 
 
 def plan_of_point(point: RestorePoint, database: str) -> Plan:
-    """How all parts of a restore point come back. Raises Invalid."""
+    """How all of a restore point comes back. It asks what runs, so call it outside of transactions.
+
+    Raises Invalid, and Conflict when what runs cannot be asked.
+    """
     parts = wishes_of(point, database)
     if not parts:
         raise Invalid(f"{point.name} has no part that can be restored in place.")
     for backup, wish in parts:
         _check(backup, wish)
-    return point_restore_plan([aim_of(backup, wish) for backup, wish in parts])
+    aims = [aim_of(backup, wish) for backup, wish in parts]
+    try:
+        return point_restore_plan(aims, software_of(point))
+    except StepError as error:
+        raise Conflict(
+            f"What runs in {point.environment.slug} cannot be asked, so nobody can say which software has to come "
+            f"back: {str(error).rstrip('.')}. Nothing was changed. Try again, or restore its backups one by one."
+        ) from error
+
+
+def software_of(point: RestorePoint) -> dict[str, Rollout]:
+    """The way of each service back to what it ran then, by its slug. Raises StepError when a driver cannot be asked."""
+    environment = point.environment
+    ran = {one["service"]: Software(one["version"], "", one["digest"]) for one in point.software}
+    rows = environment.placements.select_related("environment", "service")
+    placements = {placement.service.slug: placement for placement in rows}
+    # The variables come back before anything is started: those that are there now say nothing of the plan.
+    restored = point.backups.filter(kind=Kind.CONFIGURATION).exists()
+    found: dict[str, Rollout] = {}
+    for service in sorted(ran.keys() | placements.keys()):
+        placement, to = placements.get(service), ran.get(service)
+        if placement is None:
+            found[service] = _left(f"not brought back: it has no place in {environment.slug} any more")
+        elif to is not None:
+            target = target_of(placement, configuration="" if restored else None)
+            found[service] = _way_back(DRIVERS[environment.driver], target, to)
+        elif placement.version:
+            found[service] = _left("left as it is: the restore point does not know it")
+    return found
+
+
+def _way_back(driver: Driver, target: Target, to: Software) -> Rollout:
+    running = driver.running(target)
+    if running and all(one.digest == to.digest for one in running):
+        return _left(ALREADY, f"{to.version} {to.digest}")
+    return driver.rollout(target, running, to)
+
+
+def _left(why: str, now: str = "") -> Rollout:
+    """Nothing is done."""
+    return Rollout((), (), ({"what": "", "from": now, "to": why},))
 
 
 def wishes_of(point: RestorePoint, database: str) -> list[tuple[Backup, Wish]]:
-    """Its parts in the order in which they come back. Images need no restore: their digest is deployed."""
+    """Its parts in the order in which they come back. Images need no restore: their digest is rolled out."""
     wishes = {
         Kind.DATABASE: Wish(Restore.Target.EXISTING, database=database),
         Kind.PITR: Wish(Restore.Target.EXISTING, database=database),

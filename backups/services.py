@@ -20,7 +20,7 @@ from controlplane.operations.gates import Gate, Outcome
 from controlplane.operations.models import Operation
 from controlplane.operations.states import ACTIVE, BEFORE_START
 from controlplane.operations.transitions import request, said
-from environments.models import Environment, Placement
+from environments.models import Environment
 
 BACKUP, PROOF, RESTORE, CLEANUP = "backup", "restore test", "restore", "backup clean-up"
 CLOCK = Machine(SYSTEM("clock"))
@@ -73,12 +73,9 @@ def request_restore_point(actor: Actor, environment: Environment, *, name: str, 
         BackupRun.objects.bulk_create(
             BackupRun(operation=operation, policy=policy, cause=BackupRun.Cause.POINT) for policy in policies
         )
-        software = Placement.objects.filter(environment=environment).exclude(digest="")
         RestorePoint.objects.create(
-            environment=environment, operation=operation, name=name, made_by_name=actor.who.name,
-            software=[{"service": one.service.slug, "version": one.version, "digest": one.digest}
-                      for one in software.select_related("service")],
-        )  # fmt: skip
+            environment=environment, operation=operation, name=name, made_by_name=actor.who.name
+        )
 
     return request(
         actor,
