@@ -8,7 +8,7 @@ from django.core.validators import MaxValueValidator
 from django.db.models import Q
 
 from backups.models import Backup, Kind, Policy, Restore
-from backups.restore_services import TARGETS, Wish
+from backups.restore_services import TARGETS, Wish, files_in_use
 from backups.retention import LONGEST
 from backups.schedules import problem_with_schedule, problem_with_zone
 from controlplane.operations.search import words_query
@@ -88,13 +88,14 @@ class WishForm(forms.Form):
                 del self.fields[name]
         named = backup.manifest.get("facts", {}).get("database", "")
         of = f"; this backup is of {named}" if named else ""
+        in_use = files_in_use(backup.policy) if backup.policy else "use"
         hints = {
             "moment": "Empty: as far as this backup itself reaches.",
             "database": f"For a new one, or the one to replace{of}.",
             "schema": "Empty: all of them.",
             "table": "As in users, or public.users. Empty: all of them.",
             "folder": "Made below the folder “restored” of the data folder."
-            + (" Empty: over the files in use." if backup.kind == Kind.UPLOADS else ""),
+            + (f" Empty: over the files in {in_use}." if backup.kind == Kind.UPLOADS else ""),
         }
         for name, field in self.fields.items():
             field.help_text = hints.get(name, "")

@@ -113,7 +113,8 @@ def _batches(items: list[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
 class Aim:
     """What a restore brings back and where to. subject: the policy that makes the safety backup before.
 
-    as_of: the moment of the backup. moment: the one that is wanted instead, "" for none.
+    as_of: the moment of the backup. moment: the one that is wanted instead, "" for none. in_use: where files are that
+    go back in place.
     """
 
     backup: int
@@ -126,6 +127,13 @@ class Aim:
     folder: str = ""
     schema: str = ""
     table: str = ""
+    in_use: str = "the folder in use"
+
+
+def bucket_named(source: Mapping[str, Any]) -> str:
+    """A bucket that uploads are in, as plans and logs name it."""
+    prefix = source.get("prefix", "").strip("/")
+    return f"the bucket {source['bucket']}" + (f", below {prefix}/" if prefix else "")
 
 
 def restore_plan(aim: Aim) -> Plan:
@@ -149,7 +157,7 @@ def _part(aim: Aim) -> str:
 def _place(aim: Aim) -> str:
     return {
         "scratch": "a scratch database", "new": f"the new database {aim.database}", "existing": aim.database,
-        "folder": f"the folder {aim.folder}" if aim.folder else "the folder in use",
+        "folder": f"the folder {aim.folder}" if aim.folder else aim.in_use,
         "configuration": "the configuration",
     }[aim.target]  # fmt: skip
 

@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import PurePosixPath
 
 from backups.jobs import lock_of_restores
-from backups.models import Backup, BackupRun, Kind, Restore, RestorePoint
-from backups.plans import LIVE, Aim, point_restore_plan, restore_plan
+from backups.models import Backup, BackupRun, Kind, Policy, Restore, RestorePoint
+from backups.plans import LIVE, Aim, bucket_named, point_restore_plan, restore_plan
 from backups.services import RESTORE, policy_of, subject_of, there
 from backups.window import nearest, recoverable
 from controlplane.accounts.access import Actor, require
@@ -85,12 +85,11 @@ def draft_restore(backup: Backup, wish: Wish) -> RestoreDraft:
 
 def aim_of(backup: Backup, wish: Wish) -> Aim:
     """The wish as plans name it."""
-    if backup.policy is None:
-        raise Invalid(f"The policy {backup.policy_slug} is not there any more. Declare it again, then restore.")
+    policy = policy_of(backup)
     return Aim(
         backup=backup.pk,
-        what=f"backup {backup.pk} of {backup.policy}",
-        subject=subject_of(backup.policy),
+        what=f"backup {backup.pk} of {policy}",
+        subject=subject_of(policy),
         target=wish.target,
         as_of=f"{backup.as_of:%Y-%m-%d %H:%M:%S} UTC",
         moment=wish.moment.isoformat() if wish.moment else "",
@@ -98,7 +97,14 @@ def aim_of(backup: Backup, wish: Wish) -> Aim:
         folder=wish.folder,
         schema=wish.schema,
         table=wish.table,
+        in_use=files_in_use(policy),
     )
+
+
+def files_in_use(policy: Policy) -> str:
+    """Where its uploads are, as plans name it."""
+    source = policy.settings.get("source", {})
+    return bucket_named(source) if "bucket" in source else "the folder in use"
 
 
 def _check(backup: Backup, wish: Wish) -> None:

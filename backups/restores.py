@@ -16,11 +16,18 @@ from backups.engines.fetching import dump_to
 from backups.engines.restoring import compare, restore
 from backups.engines.sources import folder_of
 from backups.models import Kind, ScratchDatabase
+from backups.plans import bucket_named
 from backups.programs import Server
-from backups.restoring_files import restore_configuration, restore_files, restore_image
+from backups.restoring_files import (
+    restore_configuration,
+    restore_files,
+    restore_files_to_bucket,
+    restore_image,
+)
 from backups.scratch import Scratch, remove_leftovers
 from backups.sources import Source, load, moment_of, restore_into_scratch, scratch_for, source_of
 from backups.steps import no_doubt
+from backups.storage.s3 import S3Kind
 from controlplane.audit.record import SYSTEM, record
 from controlplane.clock.database import database_time
 from controlplane.operations.errors import StepError
@@ -288,20 +295,31 @@ def restored_folder(environment: str, name: str) -> Path:
 def _restore_files(context: StepContext, *, backup: int, folder: str) -> None:
     with no_doubt(f"restoring backup {backup}"):
         source = source_of(backup)
-        manifest = source.manifest
         if source.backup.kind == Kind.IMAGES:
-            target = restored_folder(source.backup.environment.slug, folder)
-            target.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for image in manifest["facts"]["images"]:
-                restore_image(manifest, source.store, source.sealer, image["reference"], target, context)
+            where = _images_into(restored_folder(source.backup.environment.slug, folder), source, context)
         else:
-            target = (
-                restored_folder(source.backup.environment.slug, folder)
-                if folder
-                else Path(folder_of(source.policy.settings["source"]))
-            )
-            restore_files(manifest, source.store, source.sealer, target, context)
-        context.log(f"the files are in {target}")
+            where = _uploads_into(folder, source, context)
+        context.log(f"the files are in {where}")
+
+
+def _images_into(target: Path, source: Source, context: StepContext) -> str:
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    manifest = source.manifest
+    for image in manifest["facts"]["images"]:
+        restore_image(manifest, source.store, source.sealer, image["reference"], target, context)
+    return str(target)
+
+
+def _uploads_into(folder: str, source: Source, context: StepContext) -> str:
+    """folder: below the restored ones; "" for where the policy's files are in use. Returns where that is."""
+    given = source.policy.settings["source"]
+    if not folder and "bucket" in given:
+        bucket = S3Kind().open(given).bucket
+        restore_files_to_bucket(source.manifest, source.store, source.sealer, bucket, context)
+        return bucket_named(given)
+    target = restored_folder(source.backup.environment.slug, folder) if folder else Path(folder_of(given))
+    restore_files(source.manifest, source.store, source.sealer, target, context)
+    return str(target)
 
 
 def _restore_configuration(context: StepContext, *, backup: int) -> None:

@@ -6,8 +6,12 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from botocore.exceptions import ClientError
 
 from backups.engines.base import Hand
 from backups.engines.beneath import UNFINISHED, Beneath, Vanished, shown
@@ -22,6 +26,9 @@ from backups.engines.file_index import Indexed, read_index
 from backups.engines.image_files import restore_image
 from backups.sealing import Sealer
 from backups.storage.base import Store
+from backups.storage.s3_bucket import Bucket
+from backups.storage.s3_reading import Reading
+from backups.storage.s3_upload import Upload
 from controlplane.operations.errors import StepError
 
 __all__ = [
@@ -30,7 +37,7 @@ __all__ = [
     "read_configuration",
     "restore_configuration",
     "restore_files",
-    "restore_files_to_store",
+    "restore_files_to_bucket",
     "restore_image",
 ]
 
@@ -113,22 +120,16 @@ def restore_files(
     return _told(done, hand)
 
 
-def restore_files_to_store(
-    manifest: Mapping[str, Any],
-    store: Store,
-    sealer: Sealer,
-    target: Store,
-    hand: Hand,
-    *,
-    only: str = "",
-    remove_others: bool = False,
+def restore_files_to_bucket(
+    manifest: Mapping[str, Any], store: Store, sealer: Sealer, bucket: Bucket, hand: Hand
 ) -> Restored:
-    """The same into a bucket. An object of the same size is read, to compare it."""
-    backup = _Backup(manifest, store, sealer, os.fsencode(only))
+    """The same into a bucket, or below a prefix in it: what is not in the backup stays.
+
+    An object of the same size is read, to compare it. Raises StepError, and then what was written so far stays.
+    """
+    backup = _Backup(manifest, store, sealer, b"")
     done = Restored()
-    _each(backup, hand, done, lambda one, workers: _into_store(backup, target, one, workers))
-    if remove_others:
-        _remove_objects(backup, target, hand, done)
+    _each(backup, hand, done, lambda one, workers: _into_bucket(backup, bucket, one, workers))
     return _told(done, hand)
 
 
@@ -206,33 +207,43 @@ def _tidy(backup: _Backup, target: Beneath, hand: Hand, done: Restored, *, remov
 # --- a bucket ------------------------------------------------------------------------------------------
 
 
-def _into_store(backup: _Backup, target: Store, one: Indexed, workers: Crew) -> bool:
-    if one.name.endswith(b"/"):  # how buckets spell a folder: there is nothing in it
+def _into_bucket(backup: _Backup, bucket: Bucket, one: Indexed, workers: Crew) -> bool:
+    if one.name.endswith(b"/") and one.size == 0:  # how buckets spell a folder: there is nothing in it
         return False
-    key = one.name.decode(errors="surrogateescape")
-    there = target.head(key)
-    if there is not None and there.size == one.size and _sha256_of(target, key) == one.sha256:
+    key = _object_name(one.name)
+    if _size_of(bucket, key) == one.size and _sha256_of(bucket, key) == one.sha256:
         return False
-    target.put(key, backup.content(one, workers), check=workers.check)
+    # Not by the storage itself, which refuses names that its own objects never have.
+    Upload(bucket, key, workers.check).run(backup.content(one, workers))
     return True
 
 
-def _sha256_of(target: Store, key: str) -> str:
+def _object_name(name: bytes) -> str:
+    """Raises StepError for what no object can be called, and for what would lead out of the bucket on the way to it."""
+    try:
+        key = name.decode()
+    except UnicodeDecodeError:
+        key = ""
+    if not key or "\0" in key or not {".", ".."}.isdisjoint(key.split("/")):
+        words = f"{shown(name)} cannot be the name of an object in a bucket. Restore into a folder instead."
+        raise StepError(words, permanent=True)
+    return key
+
+
+def _size_of(bucket: Bucket, key: str) -> int | None:
+    """None where there is no such object."""
+    with bucket.words("GetObject", key):
+        try:
+            return bucket.client.head_object(**bucket.at(key))["ContentLength"]
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] != HTTPStatus.NOT_FOUND:
+                raise
+            return None
+
+
+def _sha256_of(bucket: Bucket, key: str) -> str:
     seen = hashlib.sha256()
-    with target.open(key) as file:
+    with BufferedReader(Reading(bucket, key, ""), PIECE) as file:
         while chunk := file.read(PIECE):
             seen.update(chunk)
     return seen.hexdigest()
-
-
-def _remove_objects(backup: _Backup, target: Store, hand: Hand, done: Restored) -> None:
-    wanted = backup.files()
-    following = next(wanted, None)
-    for entry in target.list(os.fsdecode(backup.only)):
-        name = entry.key.encode()
-        while following and following.name < name:
-            following = next(wanted, None)
-        if backup.wants(name) and not (following and following.name == name):
-            hand.check()
-            target.delete([entry.key])
-            done.removed += 1

@@ -12,9 +12,8 @@ from backups.engines.beneath import UNFINISHED, parts_of
 from backups.engines.contents import Lines
 from backups.engines.file_index import Indexed, IndexWriter
 from backups.engines.uploads import UploadsEngine
-from backups.restoring_files import Restored, restore_files, restore_files_to_store
+from backups.restoring_files import Restored, restore_files
 from backups.sealing import Sealer, new_identity
-from backups.storage.folder import FolderStore
 from controlplane.operations.errors import LeaseLost, StepError
 from tests.backups.files import Manifest, Shelf
 
@@ -148,21 +147,6 @@ def test_who_lost_the_lease_writes_nothing(shelf: Shelf, target: Path) -> None:
     with pytest.raises(LeaseLost):
         restore(shelf, target)
     assert there(target) == {}
-
-
-def test_into_a_bucket(shelf: Shelf, tmp_path: Path) -> None:
-    (tmp_path / "uploads" / os.fsdecode(b"caf\xe9")).unlink()
-    shelf.take()
-    (tmp_path / "bucket").mkdir()
-    bucket = FolderStore(tmp_path / "bucket")
-    bucket.put("a.txt", [b"b"])
-    bucket.put("extra", [b"x"])
-    backup = shelf.manifests[-1]
-    done = restore_files_to_store(backup, shelf.store, shelf.sealer, bucket, shelf.hand, remove_others=True)
-    assert (done.written, done.same, done.removed) == (3, 0, 1)
-    done = restore_files_to_store(backup, shelf.store, shelf.sealer, bucket, shelf.hand)
-    assert (done.written, done.same) == (0, 3)
-    assert [entry.key for entry in bucket.list("")] == ["a.txt", "b/c.txt", "b/d/e"]
 
 
 @pytest.mark.parametrize("name", [b"../x", b"/etc/x", b"a/../../x", b"a//b", b"a/./b", b"a\0b", b"..", b"a/"])
