@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psycopg
 from django.conf import settings
+from psycopg.sql import SQL, Identifier
 
 from backups import programs
 from controlplane.embedded.errors import StackError
@@ -33,6 +34,7 @@ FOLDER = "scratch"
 SUPERUSER = "postgres"
 PORT = 5432  # only part of the socket's name
 LONGEST_SOCKET_FOLDER = 90  # a socket's path may have 107 bytes, and ends with "/.s.PGSQL.5432"
+READER_CONNECTIONS = 10  # one is used at a time, and those before it may not be quite gone
 POLL_SECONDS = 0.05
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -172,6 +174,25 @@ class Scratch:
     def server(self, database: str = "postgres", user: str = "") -> programs.Server:
         """How it is reached. user: "" for its superuser."""
         return programs.Server(str(self.socket), PORT, user or self.superuser, "", database, {})
+
+    def reader(self, database: str) -> programs.Server:
+        """How a database of it is reached by a new role that may read all of it, hidden rows too, and do nothing else.
+
+        Whoever is let in as the superuser stays one whatever role is set, so this role logs in by itself.
+        """
+        name = f"reader_{secrets.token_hex(8)}"  # a restored cluster has roles of its own
+        role, place = Identifier(name), Identifier(database)
+        # A restored database may be read-only by its own settings, or closed to roles that it does not name.
+        with self.server(database).connect(autocommit=True, options="-c default_transaction_read_only=off") as admin:
+            admin.execute(
+                SQL(
+                    "CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION BYPASSRLS"
+                    " CONNECTION LIMIT {} IN ROLE pg_read_all_data"
+                ).format(role, READER_CONNECTIONS)
+            )
+            admin.execute(SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(place))
+            admin.execute(SQL("GRANT CONNECT ON DATABASE {} TO {}").format(place, role))
+        return self.server(database, name)
 
     def stop(self) -> None:
         """Shut it down in order; the files stay."""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -173,22 +173,25 @@ def _difference(name: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) 
 
 
 def run_checks(server: Server, checks: Iterable[Mapping[str, str]]) -> list[str]:
-    """Those of a user's SQL checks that do not answer true, in words. They can only read, for at most a minute each."""
-    options = f"-c default_transaction_read_only=on -c statement_timeout={CHECK_SECONDS}s"
-    with closing(server.connect(autocommit=True, options=options)) as connection:
-        answers = [(check.get("name") or check["sql"], _answer(connection, check["sql"])) for check in checks]
+    """Those of a user's SQL checks that do not answer true, in words. They can only read, for at most a minute each.
+
+    server: as whom they are asked decides what they can read.
+    """
+    answers = [(check.get("name") or check["sql"], _answer(server, check["sql"])) for check in checks]
     return [f"{name}: {words}" for name, words in answers if words]
 
 
-def _answer(connection: psycopg.Connection[Any], query: str) -> str:
-    """What is wrong with the answer; "" when it is true."""
-    try:
-        row = connection.execute(query.encode()).fetchone()
-    except psycopg.errors.QueryCanceled:
-        return f"no answer within {CHECK_SECONDS} s"
-    except psycopg.Error as error:
-        return " ".join(str(error).split())
-    finally:
-        with suppress(psycopg.Error):
-            connection.rollback()
+def _answer(server: Server, query: str) -> str:
+    """What is wrong with the answer; "" when it is true. On a connection of its own, as a check may change settings."""
+    options = f"-c default_transaction_read_only=on -c statement_timeout={CHECK_SECONDS}s"
+    with closing(server.connect(autocommit=True, options=options)) as connection:
+        try:
+            # Prepared, it can only be one statement: none before it puts the limits away.
+            row = connection.execute(query.encode(), prepare=True).fetchone()
+        except psycopg.errors.QueryCanceled:
+            return f"no answer within {CHECK_SECONDS} s"
+        except psycopg.Error as error:
+            if connection.broken:
+                raise  # a server that is gone says nothing of what is in it
+            return " ".join(str(error).split())
     return "" if row is not None and row[0] is True else f"it answered {row[0] if row else 'nothing'}"
