@@ -6,14 +6,13 @@ from django.views.decorators.http import require_GET, require_POST
 
 from backups import services
 from backups.access import load_policy
-from backups.cleaning import propose
 from backups.forms import PolicyForm
 from backups.models import Policy
 from backups.page import PolicyPage
 from controlplane.accounts.access import Actor, actor_of, signed_in
 from controlplane.accounts.models import Role
 from controlplane.operations.answers import status_of
-from controlplane.operations.errors import Invalid, OperationError
+from controlplane.operations.errors import OperationError
 
 
 @signed_in
@@ -107,12 +106,8 @@ def clean(request: HttpRequest, environment: str, slug: str) -> HttpResponse:
     """Delete now what retention lets go, and nothing else than the page has shown."""
     actor = actor_of(request)
     found = load_policy(actor, environment, slug, Role.OPERATOR)
-    proposal = propose(found)
+    said = {name: request.POST.get(name, "") for name in ("shown", "reason")}
     try:
-        if not proposal.go:
-            raise Invalid("Retention lets nothing go now.")
-        if request.POST.get("shown") != proposal.digest:
-            raise Invalid("What retention lets go is not what the page has shown any more. Look again, then ask.")
-        return redirect(services.request_cleanup(actor, found, proposal, reason=request.POST.get("reason", "")))
+        return redirect(services.request_shown_cleanup(actor, found, **said))
     except OperationError as error:
         return _refused(request, actor, found, error, "backup.clean")

@@ -7,7 +7,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models.functions import Now
 
-from backups.cleaning import Proposal
+from backups.cleaning import Proposal, propose
 from backups.jobs import chain_of, fingerprint
 from backups.models import Backup, BackupRun, Cleanup, Kind, Policy, PolicyClock, Restore, RestorePoint
 from backups.plans import Subject, backup_plan, cleanup_plan, proof_plan
@@ -166,6 +166,19 @@ def request_cleanup(actor: Actor | Machine, policy: Policy, proposal: Proposal, 
         approvals_required=0,
         attach=lambda operation: Cleanup.objects.create(operation=operation, policy=policy, backups=numbers),
     )
+
+
+def request_shown_cleanup(actor: Actor, policy: Policy, *, shown: str, reason: str) -> Operation:
+    """Ask for the deletion of what a person was shown, and of nothing else. shown: the digest of that proposal.
+
+    Raises PermissionDenied, Http404 or Invalid, also when something else would go by now.
+    """
+    proposal = propose(policy)
+    if not proposal.go:
+        raise Invalid("Retention lets nothing go now.")
+    if shown != proposal.digest:
+        raise Invalid("What retention lets go is not what you were shown any more. Look again, then ask.")
+    return request_cleanup(actor, policy, proposal, reason=reason)
 
 
 def hold(actor: Actor, backup: Backup, reason: str) -> None:
