@@ -1,4 +1,4 @@
-"""Backups for programs: how well everything is protected, the catalog, and the same requests as the pages make."""
+"""The catalog for programs: what there is, whether it restores, and the same requests as the pages make."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -9,66 +9,64 @@ from ninja import Query, Router
 from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
 
 from backups import services
-from backups.access import load_backup, load_policy, visible_backups
-from backups.models import Backup, BackupAlert
-from backups.overview import PolicyView, overview
-from backups.restore_services import Wish, request_restore
+from backups.access import load_backup, visible_backups
+from backups.asking import (
+    ACTING,
+    AT_MOST,
+    CREATED,
+    BackupState,
+    Digest,
+    PlanOut,
+    ReasonIn,
+    Verdict,
+    WhatIs,
+    ask,
+    plan_out,
+    refused,
+)
+from backups.forms import CatalogFilter
+from backups.models import Backup
+from backups.restore_services import RestoreDraft, Wish, draft_restore, request_restore
 from controlplane.accounts.api import ApiRequest
 from controlplane.accounts.models import Role
+from controlplane.operations.answers import STATUS
+from controlplane.operations.errors import OperationError
+from controlplane.operations.gates import Outcome
 from controlplane.operations.idempotency import DESCRIPTION, answer_once
-from controlplane.operations.models import Operation
-from controlplane.operations.states import State
 from controlplane.web.bodies import Body, Reason
-from controlplane.web.problems import problems
-from environments.access import load_environment
+from controlplane.web.problems import problem, problems
+from controlplane.web.queries import Number, Parameters
 
 router = Router(tags=["backups"])
 
-LARGEST = 2**63 - 1
-AT_MOST = 100
-ACTING = problems(403, 404, 409, 413, 415, 422)
 Name = Annotated[str, StringConstraints(max_length=127, pattern=r"^[^\x00]*$")]
-# Spelled out: in the description, enumerations of the same name would be one.
-WhatIs = Literal["database", "pitr", "uploads", "configuration", "images"]
-BackupState = Literal["available", "damaged", "deleted"]
-AlertKind = Literal["failed", "missed", "overrun", "stale", "unproven", "wal_gap", "wal_lag"]
+SlugOrNone = Annotated[str, StringConstraints(max_length=60, pattern=r"^[A-Za-z0-9_-]*$")]
+DayOrNone = Annotated[str, StringConstraints(pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?$")]
 
 
-class AlertOut(BaseModel):
-    """Something that is wrong now."""
+class CatalogQuery(Parameters):
+    """The filters of the catalog's page; "" leaves one out.
 
-    kind: AlertKind
-    words: str
-    since: datetime
-    operation: int | None
+    q: words, or how a location begins. verdict: none for those that are not tested. state: "" for those that are
+    there, all for the deleted ones too, held. since, until: days in UTC, both included, as in 2026-11-24.
+    """
 
+    q: Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")] = ""
+    environment: SlugOrNone = ""
+    policy: SlugOrNone = ""
+    kind: Literal["", "database", "pitr", "uploads", "configuration", "images"] = ""
+    verdict: Literal["", "proven", "failed", "none"] = ""
+    state: Literal["", "all", "held"] = ""
+    since: DayOrNone = ""
+    until: DayOrNone = ""
+    before: Number = 0
 
-class WindowOut(BaseModel):
-    """Every moment from `since` to `until` can be restored."""
-
-    since: datetime
-    until: datetime
-
-
-class PolicyOut(BaseModel):
-    """A policy and its promises. rpo: seconds that would be lost now; rto: that the last test's restore took."""
-
-    environment: str
-    policy: str
-    kind: WhatIs
-    paused: bool
-    schedule: str
-    time_zone: str
-    next_run: datetime | None
-    newest: datetime | None
-    restorable_to: datetime | None
-    windows: list[WindowOut]
-    proven_at: datetime | None
-    rpo: float | None
-    rpo_promised: int
-    rto: float | None
-    rto_promised: int
-    alerts: list[AlertOut]
+    def filters(self) -> CatalogFilter:
+        """As the page has them; but what cannot be read is an error here. Raises ValidationError, naming fields."""
+        filters = CatalogFilter(self.model_dump(exclude={"before"}))
+        if filters.errors:
+            raise refused(filters, "query")
+        return filters
 
 
 class BackupOut(BaseModel):
@@ -88,7 +86,7 @@ class BackupOut(BaseModel):
     key: str
     sha256: str
     key_id: str
-    verdict: Literal["", "proven", "failed"]
+    verdict: Verdict
     verdict_words: str
     tested_at: datetime | None
     restore_seconds: float | None
@@ -98,23 +96,10 @@ class BackupOut(BaseModel):
     operation: int | None
 
 
-class OperationRef(BaseModel):
-    """operation: its number. plan_digest: what an approver signs."""
-
-    operation: int
-    state: State
-    plan_digest: str
-
-
-class ReasonIn(Body):
-    reason: Reason
-
-
-class RestoreIn(Body):
+class WishIn(Body):
     """target: scratch, new, existing, folder or configuration. moment: with its offset; only for any-moment backups."""
 
     target: Literal["scratch", "new", "existing", "folder", "configuration"]
-    reason: Reason
     moment: Annotated[AwareDatetime, Field(strict=False)] | None = None
     database: Name = ""
     folder: Name = ""
@@ -126,38 +111,34 @@ class RestoreIn(Body):
         return Wish(self.target, self.moment, self.database, self.folder, self.schema_name, self.table)
 
 
-class PointIn(Body):
-    name: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00]*$")]
+class RestoreIn(WishIn):
+    """The wish, and why. plan_digest: of the plan that was read; without it the plan as it is."""
+
     reason: Reason
+    plan_digest: Digest | None = None
 
 
-def policy_out(view: PolicyView) -> PolicyOut:
-    """A policy as programs see it."""
-    policy = view.policy
-    kind: Any = policy.kind
-    return PolicyOut(
-        environment=policy.environment.slug,
-        policy=policy.slug,
-        kind=kind,
-        paused=policy.paused,
-        schedule=policy.schedule,
-        time_zone=policy.time_zone,
-        next_run=policy.clock.due_at,
-        newest=view.newest.as_of if view.newest else None,
-        restorable_to=view.restorable_to,
-        windows=[WindowOut(since=one.since, until=one.until) for one in view.windows],
-        proven_at=view.proven.tested_at if view.proven else None,
-        rpo=view.rpo.now,
-        rpo_promised=policy.rpo_seconds,
-        rto=view.rto.now,
-        rto_promised=policy.rto_seconds,
-        alerts=[_alert_out(alert) for alert in view.alerts],
-    )
+class GateOut(BaseModel):
+    """What must hold before it may start, and how that stands."""
+
+    key: str
+    title: str
+    outcome: Outcome
+    reason: str
 
 
-def _alert_out(alert: BackupAlert) -> AlertOut:
-    kind: Any = alert.kind
-    return AlertOut(kind=kind, words=alert.words, since=alert.raised_at, operation=alert.operation_id)
+class DryRunOut(BaseModel):
+    """What a restore would do. backup: the one it begins with, for a moment perhaps another one than was named.
+
+    live: it changes what is in use. With a gate that failed it cannot be asked for.
+    """
+
+    backup: int
+    title: str
+    live: bool
+    plan: PlanOut
+    gates: list[GateOut]
+    approvals_required: int
 
 
 def backup_out(backup: Backup) -> BackupOut:
@@ -172,24 +153,20 @@ def backup_out(backup: Backup) -> BackupOut:
 _OTHER = {"id", "environment", "policy", "storage", "operation"}
 
 
-@router.get("/backup-policies", response={200: list[PolicyOut], **problems()}, summary="How well all is protected")
-def policies(request: ApiRequest) -> list[PolicyOut]:
-    """Each policy that this person sees, with its promises and what is wrong."""
-    return [policy_out(view) for site in overview(request.auth) for view in site.policies]
+def dry_run_out(draft: RestoreDraft) -> DryRunOut:
+    """A restore that nobody asked for yet, as programs see it."""
+    gates = [GateOut(key=one.key, title=one.title, outcome=one.outcome, reason=one.reason) for one in draft.gates]
+    return DryRunOut(
+        backup=draft.backup.pk, title=draft.title, live=draft.is_live, plan=plan_out(draft.plan), gates=gates,
+        approvals_required=draft.approvals_required,
+    )  # fmt: skip
 
 
 @router.get("/backups", response={200: list[BackupOut], **problems(422)}, summary="The catalog")
-def backups(
-    request: ApiRequest,
-    environment: Annotated[str, Query(max_length=60, pattern=r"^[A-Za-z0-9_-]*$")] = "",
-    policy: Annotated[str, Query(max_length=60, pattern=r"^[A-Za-z0-9_-]*$")] = "",
-    before: Annotated[int, Query(ge=0, le=LARGEST)] = 0,
-) -> list[BackupOut]:
-    """The newest 100 with a number below `before`; ask again with the last number for more."""
-    rows = visible_backups(request.auth)
-    for name, value in (("environment__slug", environment), ("policy_slug", policy)):
-        rows = rows.filter(**{name: value}) if value else rows
-    rows = rows.filter(pk__lt=before) if before else rows
+def backups(request: ApiRequest, wanted: Annotated[CatalogQuery, Query()]) -> list[BackupOut]:
+    """The newest 100 that fit, with a number below `before`; ask again with the last number for more."""
+    rows = visible_backups(request.auth).filter(wanted.filters().condition())
+    rows = rows.filter(pk__lt=wanted.before) if wanted.before else rows
     return [backup_out(one) for one in rows.order_by("-pk")[:AT_MOST]]
 
 
@@ -199,51 +176,36 @@ def backup(request: ApiRequest, backup_id: int) -> BackupOut:
     return backup_out(load_backup(request.auth, backup_id))
 
 
-def _ask(request: ApiRequest, ask: Callable[[], Operation], action: str, target: str, scope: str) -> HttpResponse:
-    def effect() -> OperationRef:
-        made = ask()
-        return OperationRef(operation=made.pk, state=State(made.state), plan_digest=made.plan_digest)
-
-    return answer_once(request, effect, action=action, target=target, scopes=[scope], status=201)
-
-
-CREATED: dict[str, Any] = {"response": {201: OperationRef, **ACTING}, "openapi_extra": DESCRIPTION}
-
-
-@router.post("/backup-policies/{slug:environment}/{slug:slug}/runs", summary="Make a backup now", **CREATED)
-def run_policy(request: ApiRequest, environment: str, slug: str, body: ReasonIn) -> HttpResponse:
-    """It needs no approval: it changes nothing."""
-    policy = load_policy(request.auth, environment, slug, Role.OPERATOR)
-    actor, reason = request.auth, body.reason
-    return _ask(request, lambda: services.request_backup(actor, policy, reason=reason), "backup.request",
-                f"policy {policy}", environment)  # fmt: skip
-
-
 @router.post("/backups/{int:backup_id}/tests", summary="Test a backup by restoring it", **CREATED)
 def test_backup(request: ApiRequest, backup_id: int, body: ReasonIn) -> HttpResponse:
     """Into a scratch PostgreSQL that is thrown away. Only this makes a backup verified."""
     found = load_backup(request.auth, backup_id, Role.OPERATOR)
     actor, reason = request.auth, body.reason
-    return _ask(request, lambda: services.request_proof(actor, found, reason=reason), "backup.test",
-                f"backup {backup_id}", found.environment.slug)  # fmt: skip
+    return ask(request, lambda: services.request_proof(actor, found, reason=reason), "backup.test",
+               f"backup {backup_id}", found.environment.slug)  # fmt: skip
+
+
+@router.post(
+    "/backups/{int:backup_id}/plan",
+    response={200: DryRunOut, **problems(403, 404, 413, 415, 422)},
+    summary="What a restore would do",
+)
+def plan_restore(request: ApiRequest, backup_id: int, body: WishIn) -> DryRunOut | HttpResponse:
+    """The dry run: it changes nothing, and is the plan that a request with the same wish has."""
+    found = load_backup(request.auth, backup_id, Role.OPERATOR)
+    try:
+        return dry_run_out(draft_restore(found, body.wish()))
+    except OperationError as error:
+        return problem(STATUS[type(error)], str(error))
 
 
 @router.post("/backups/{int:backup_id}/restores", summary="Ask for a restore", **CREATED)
 def restore_backup(request: ApiRequest, backup_id: int, body: RestoreIn) -> HttpResponse:
     """One that changes what is in use waits for the environment's approvals."""
     found = load_backup(request.auth, backup_id, Role.OPERATOR)
-    actor, wish, reason = request.auth, body.wish(), body.reason
-    return _ask(request, lambda: request_restore(actor, found, wish, reason=reason), "restore.request",
-                f"backup {backup_id}", found.environment.slug)  # fmt: skip
-
-
-@router.post("/environments/{slug:environment}/restore-points", summary="Make a restore point", **CREATED)
-def make_restore_point(request: ApiRequest, environment: str, body: PointIn) -> HttpResponse:
-    """Database, uploads, configuration and images of one moment."""
-    actor = request.auth
-    place = load_environment(actor, environment, Role.OPERATOR)
-    return _ask(request, lambda: services.request_restore_point(actor, place, name=body.name, reason=body.reason),
-                "restore_point.request", environment, environment)  # fmt: skip
+    actor, wish, reason, digest = request.auth, body.wish(), body.reason, body.plan_digest or ""
+    return ask(request, lambda: request_restore(actor, found, wish, reason=reason, plan_digest=digest),
+               "restore.request", f"backup {backup_id}", found.environment.slug)  # fmt: skip
 
 
 def _hold(request: ApiRequest, backup_id: int, change: Callable[..., None], reason: str) -> HttpResponse:

@@ -18,6 +18,8 @@ from ninja.renderers import BaseRenderer
 from pydantic_core import to_json
 
 from backups.api import router as backups
+from backups.point_api import router as restore_points
+from backups.policy_api import router as backup_policies
 from controlplane.accounts.api import Token
 from controlplane.operations.api import router as operations
 from controlplane.operations.errors import StepError
@@ -75,6 +77,8 @@ api.add_router("/operations", operations)
 api.add_router("/environments", environments)
 api.add_router("", deployments)
 api.add_router("", backups)
+api.add_router("", backup_policies)
+api.add_router("", restore_points)
 
 
 # --- Errors -------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from backups.models import Policy, PolicyClock, Storage
+from backups.models import Policy, PolicyClock, RestorePoint, Storage
 from controlplane.accounts.models import Person, Role
 from controlplane.accounts.tokens import create_token
 from controlplane.audit.record import SYSTEM
@@ -51,15 +51,18 @@ def calls() -> Calls:
 
 @pytest.fixture
 def there(alice: Person, estate: Estate, calls: Calls) -> dict[str, str]:
-    """Alice's operation in production, and a backup of it: the names in the addresses of what exists."""
+    """Alice's operation in production, a backup and a restore point: the names in the addresses of what exists."""
     storage = Storage.objects.create(slug="archive", kind="folder")
     policy = Policy.objects.create(
-        environment=estate.production, slug="settings", kind="configuration", storage=storage
+        environment=estate.production, slug="settings", kind="configuration", storage=storage, schedule="0 2 * * *"
     )
     PolicyClock.objects.create(policy=policy)
+    backup = entry(policy)
+    point = RestorePoint.objects.create(environment=estate.production, name="before 1.5.0", made_by_name="Alice")
+    point.backups.add(backup)
     number = calls(alice).deploy().json()["operation"]
-    return {"operation_id": str(number), "backup_id": str(entry(policy).pk), "environment": "production",
-            "slug": "settings"}  # fmt: skip
+    return {"operation_id": str(number), "backup_id": str(backup.pk), "environment": "production",
+            "slug": "settings", "point_id": str(point.pk)}  # fmt: skip
 
 
 def assert_problem(answer: Any, status: int, *words: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from controlplane.accounts.models import ApiToken, Person
 from controlplane.operations.models import Operation
 from environments.models import EnvironmentLock
 from tests.api.conftest import Calls, assert_problem
-from tests.api.test_outsiders import BODIES, ROUTES
+from tests.api.test_outsiders import ROUTES, body_for
 from tests.estate import Estate
 
 pytestmark = pytest.mark.django_db
@@ -19,7 +19,7 @@ FORGED = {"requested_by_name": "Ada", "state": "succeeded", "approvals_required"
 def test_no_body_of_the_api_takes_more(
     alice: Person, there: dict[str, str], calls: Calls, path: str, field: str
 ) -> None:
-    body = {**BODIES[path.rpartition("/")[2]], field: FORGED[field]}
+    body = {**body_for(path), field: FORGED[field]}
     assert_problem(calls(alice).post(path.format(**there), body), 422, f"body.{field}")
     assert Operation.objects.get().state == "awaiting_approval"
 

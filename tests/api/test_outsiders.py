@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from backups.models import Backup
+from backups.models import Backup, Policy
 from controlplane.accounts.models import Person
 from controlplane.api import api
 from controlplane.operations.models import Event, Operation
@@ -24,8 +24,14 @@ BODIES: dict[str, dict[str, Any]] = {
     "tests": {"reason": "x"},
     "restores": {"target": "configuration", "reason": "x"},
     "restore-points": {"name": "before 1.5.0", "reason": "x"},
+    "restore-points/{point_id}/restores": {"reason": "x"},
+    "plan": {"target": "configuration"},
     "hold": {"reason": "x"},
     "release": {"reason": "x"},
+    "pause": {"reason": "x"},
+    "resume": {"reason": "x"},
+    "changes": {"schedule": "0 5 * * *", "reason": "x"},
+    "clean-ups": {"digest": "0" * 16, "reason": "x"},
 }
 # Releases belong to no environment, and these lists are empty for who sees none.
 OPEN = ("releases", "environments", "backup-policies", "backups")
@@ -36,6 +42,11 @@ ROUTES = [
     for path, methods in api.get_openapi_schema(path_prefix="")["paths"].items()
     for method in methods
 ]
+
+
+def body_for(path: str) -> dict[str, Any]:
+    """What one sends to the address: by all of it, or by its last word."""
+    return BODIES.get(path, BODIES.get(path.rpartition("/")[2], {}))
 
 
 @pytest.fixture
@@ -52,7 +63,7 @@ def blind(request: pytest.FixtureRequest) -> Person:
 
 
 def send(headers: dict[str, str], method: str, path: str, names: dict[str, str]) -> Any:
-    body = json.dumps(BODIES.get(path.rpartition("/")[2], {}))
+    body = json.dumps(body_for(path))
     return Client().generic(method, f"/api/v1/{path.format(**names)}", body, "application/json", headers=headers)
 
 
@@ -62,6 +73,8 @@ def nothing_happened() -> bool:
         and Event.objects.count() == 1
         and not Release.objects.filter(version="9.0.0").exists()
         and Backup.objects.get().hold_reason == ""
+        and Policy.objects.get().schedule == "0 2 * * *"
+        and not Policy.objects.get().paused
     )
 
 
@@ -91,4 +104,4 @@ def test_a_viewer_changes_nothing(there: dict[str, str], method: str, path: str,
 
 
 def test_the_list_is_not_empty() -> None:
-    assert len(ROUTES) == 18
+    assert len(ROUTES) == 28

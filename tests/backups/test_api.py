@@ -1,9 +1,11 @@
 """Backups for programs: what they read, what they ask for, and what they are told when it cannot be."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from backups.alerts import raise_alert
@@ -73,9 +75,85 @@ class TestReading:
         assert_problem(alices.get(f"backups/{backup.pk + 1}"), 404)
         assert_problem(alices.get(f"backups/{10**30}"), 404)
 
-    @pytest.mark.parametrize("query", ["before=-1", "before=x", f"before={2**63}", f"policy={'x' * 61}"])
-    def test_a_query_that_cannot_be(self, alices: Caller, query: str) -> None:
-        assert_problem(alices.get(f"backups?{query}"), 422)
+    @pytest.mark.parametrize(
+        ("query", "field"),
+        [
+            ("before=-1", "before"),
+            ("before=x", "before"),
+            ("before=1_0", "before"),
+            ("before=%2B1", "before"),
+            ("before=1.0", "before"),
+            ("before=", "before"),
+            (f"before={2**63}", "before"),
+            ("before=1&before=2", "before"),
+            (f"policy={'x' * 61}", "policy"),
+            ("environment=a%20b", "environment"),
+            ("enviroment=production", "enviroment"),
+            ("=production", ""),
+            ("kind=files", "kind"),
+            ("verdict=good", "verdict"),
+            ("state=deleted", "state"),
+            ("since=yesterday", "since"),
+            ("since=0", "since"),
+            ("since=11/24/2026", "since"),
+            ("until=2026-02-30", "until"),
+            ("until=0000-01-01", "until"),
+            (f"q={'x' * 201}", "q"),
+            ("q=%00", "q"),
+        ],
+    )
+    def test_a_query_that_cannot_be(self, alices: Caller, policy: Policy, query: str, field: str) -> None:
+        entry(policy)
+        told = assert_problem(alices.get(f"backups?{query}"), 422)
+        assert [one["field"] for one in told["errors"]] == [field]
+
+
+class TestTheFiltersOfTheCatalog:
+    @pytest.fixture
+    def rows(self, make_policy: Make) -> dict[str, Backup]:
+        """By what is special about each."""
+        policy, other = make_policy(), dumps(make_policy, time_zone="Europe/Berlin")
+        return {
+            "old": entry(policy, age=timedelta(days=10), verdict_words="row 7 differs", verdict="failed"),
+            "proven": proven(policy, age=timedelta(days=5)),
+            "deleted": entry(policy, age=timedelta(days=4), state="deleted"),
+            "damaged": entry(policy, age=timedelta(days=3), state="damaged"),
+            "held": entry(other, hold_reason="the audit of 2026"),
+        }
+
+    @pytest.mark.parametrize(
+        ("query", "found"),
+        [
+            ("", {"old", "proven", "damaged", "held"}),
+            ("q=&kind=&verdict=&state=&since=&until=&environment=&policy=", {"old", "proven", "damaged", "held"}),
+            ("state=all", {"old", "proven", "deleted", "damaged", "held"}),
+            ("state=held", {"held"}),
+            ("kind=database", {"held"}),
+            ("kind=database&policy=configuration", set()),
+            ("verdict=proven", {"proven"}),
+            ("verdict=failed", {"old"}),
+            ("verdict=none", {"damaged", "held"}),
+            ("q=audit", {"held"}),
+            ("q=row+diff", {"old"}),
+            ("q=production/database/", {"held"}),
+            ("q='", set()),
+            ("q=%26+%7C+!", set()),
+            ("since={-6}", {"proven", "damaged", "held"}),
+            ("until={-5}", {"old", "proven"}),
+            ("since={-5}&until={-5}", {"proven"}),
+            ("since=9999-12-31", set()),
+            ("until=0001-01-01", set()),
+        ],
+    )
+    def test_they_are_those_of_the_page(  # noqa: PLR0917 (fixtures)
+        self, client: Client, alice: Person, alices: Caller, rows: dict[str, Backup], query: str, found: set[str]
+    ) -> None:
+        query = re.sub(r"{-(\d)}", lambda days: f"{timezone.now() - timedelta(days=int(days[1])):%Y-%m-%d}", query)
+        seen = [one["id"] for one in alices.get(f"backups?{query}").json()]
+        assert seen == sorted((rows[name].pk for name in found), reverse=True)
+        client.force_login(alice)
+        page = client.get(f"/backups/catalog?{query}").context["page"]
+        assert [one.pk for one in page.rows] == seen
 
 
 def unsaved_of(policy: Policy, number: int) -> Backup:
@@ -160,6 +238,49 @@ class TestAsking:
         assert_problem(alices.post(path, {**body, "reason": "another"}, key="k-1"), 422, "Use a new one")
 
 
+class TestTheDryRunOfARestore:
+    def test_it_is_the_plan_that_is_then_asked_for(self, alices: Caller, policy: Policy) -> None:
+        backup = entry(policy)
+        wish = {"target": "configuration"}
+        seen = alices.post(f"backups/{backup.pk}/plan", wish)
+        assert seen.status_code == 200, seen.content
+        assert not Operation.objects.exists() and not Restore.objects.exists()
+        told = seen.json()
+        assert (told["backup"], told["live"], told["approvals_required"]) == (backup.pk, True, 1)
+        assert [(one["key"], one["outcome"]) for one in told["gates"]] == [("there", "passed")]
+        assert [one["title"] for one in told["plan"]["steps"]] == ["set the variables as they were"]
+        assert told["plan"]["changes"][0]["what"] == "the configuration"
+        digest = told["plan"]["plan_digest"]
+        asked = alices.post(f"backups/{backup.pk}/restores", {**wish, "plan_digest": digest, **WHY})
+        assert (asked.status_code, asked.json()["plan_digest"]) == (201, digest)
+
+    def test_what_changes_nothing_in_use_needs_nobody(self, alices: Caller, make_policy: Make) -> None:
+        backup = entry(dumps(make_policy))
+        told = alices.post(f"backups/{backup.pk}/plan", {"target": "scratch", "table": "users"}).json()
+        assert (told["live"], told["approvals_required"]) == (False, 0)
+
+    def test_the_gate_that_fails_is_told(self, alices: Caller, policy: Policy) -> None:
+        gone = entry(policy, state=Backup.State.DELETED)
+        (gate,) = alices.post(f"backups/{gone.pk}/plan", {"target": "configuration"}).json()["gates"]
+        assert gate["outcome"] == "failed" and "Choose another one" in gate["reason"]
+
+    def test_a_moment_begins_with_the_base_before_it(self, alices: Caller, make_policy: Make) -> None:
+        policy = make_policy("cluster", kind=Kind.PITR)
+        now = timezone.now()
+        older = base(policy, age=timedelta(days=2), segment=10)
+        newer = base(policy, age=timedelta(days=1), segment=20)
+        wal(policy, (8, 99, now - timedelta(days=3), now))
+        wish = {"target": "scratch", "moment": (now - timedelta(hours=1)).isoformat()}
+        assert alices.post(f"backups/{older.pk}/plan", wish).json()["backup"] == newer.pk
+
+    def test_the_plan_moved_since_it_was_read(self, alices: Caller, policy: Policy) -> None:
+        backup = entry(policy)
+        body = {"target": "configuration", "plan_digest": "0" * 64, **WHY}
+        assert_problem(alices.post(f"backups/{backup.pk}/restores", body), 409, "not the one you read")
+        assert_problem(alices.post(f"backups/{backup.pk}/restores", {**body, "plan_digest": "0"}), 422)
+        assert not Operation.objects.exists()
+
+
 NUL, LONG = "a\x00b", "x" * 64
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("database", {"target": "test"}, ""),
@@ -195,6 +316,7 @@ def test_a_wish_that_cannot_be_is_refused_in_words(
 ) -> None:
     backup = entry(make_policy(kind, kind=kind))
     assert_problem(alices.post(f"backups/{backup.pk}/restores", {**body, **WHY}), 422, words)
+    assert_problem(alices.post(f"backups/{backup.pk}/plan", body), 422, words)
     assert not Operation.objects.exists()
 
 

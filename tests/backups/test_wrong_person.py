@@ -9,7 +9,7 @@ from django.db import models
 from django.test import Client
 from django.urls import reverse
 
-from backups.api import router
+from backups import api, point_api, policy_api
 from backups.models import Backup, Policy, PolicyClock, RestorePoint
 from backups.urls import urlpatterns
 from controlplane.accounts.models import Person, Role
@@ -27,6 +27,10 @@ FORM = {
 BODY: dict[str, dict[str, Any]] = {
     "restores": {"target": "configuration", "reason": "because"},
     "restore-points": {"name": "a point", "reason": "because"},
+    "/restore-points/{int:point_id}/restores": {"reason": "because"},
+    "plan": {"target": "configuration"},
+    "changes": {"schedule": "0 5 * * *", "reason": "because"},
+    "clean-ups": {"digest": "0" * 16, "reason": "because"},
 }
 # By the name of a page: what one sends to it, the role it takes.
 PAGES = {
@@ -48,6 +52,7 @@ POSTS = [name for name, (method, _) in PAGES.items() if method == "POST"]
 ONE = [name for name, (_, role) in PAGES.items() if role]
 ROUTES = [
     (method, path)
+    for router in (api.router, policy_api.router, point_api.router)
     for path, view in router.path_operations.items()
     for operation in view.operations
     for method in operation.methods
@@ -89,7 +94,7 @@ def send(client: Client, name: str) -> Any:
 
 def test_no_address_is_forgotten() -> None:
     assert [path.name for path in urlpatterns] == list(PAGES)
-    assert len(ROUTES) == 9
+    assert len(ROUTES) == 19
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -171,11 +176,12 @@ def test_what_is_not_there_is_not_found(client: Client, ada: Person, name: str) 
 # --- the API ------------------------------------------------------------------------------------------
 
 
-def call(person: Person | None, method: str, path: str, number: int | None = None) -> Any:
+def call(person: Person | None, method: str, path: str, cap: Role = Role.ADMIN) -> Any:
+    body = json.dumps(BODY.get(path, BODY.get(path.rpartition("/")[2], {"reason": "because"})))
     path = path.replace("{slug:environment}", "production").replace("{slug:slug}", "configuration")
-    path = path.replace("{int:backup_id}", str(number or Backup.objects.get().pk))
-    body = json.dumps(BODY.get(path.rpartition("/")[2], {"reason": "because"}))
-    headers = {"Authorization": f"Bearer {token(person)}"} if person else {}
+    path = path.replace("{int:backup_id}", str(Backup.objects.get().pk))
+    path = path.replace("{int:point_id}", str(RestorePoint.objects.get().pk))
+    headers = {"Authorization": f"Bearer {token(person, cap)}"} if person else {}
     client = Client(raise_request_exception=False)
     return client.generic(method, f"/api/v1{path}", body, "application/json", headers=headers)
 
@@ -202,3 +208,15 @@ def test_a_program_of_a_viewer(dana: Person, method: str, path: str) -> None:
         assert call(dana, method, path).status_code == 200
     else:
         assert_problem(call(dana, method, path), 403)
+
+
+@pytest.mark.parametrize("path", [path for method, path in ROUTES if method == "POST"])
+def test_a_token_below_the_role(ada: Person, path: str) -> None:
+    allowed = Role.APPROVER if path.endswith("changes") else Role.VIEWER
+    answer = call(ada, "POST", path, allowed)
+    assert_problem(answer, 403, f"the token allows only {allowed.label}")
+
+
+def test_a_program_of_no_admin_does_not_change_the_rules(alice: Person, bob: Person) -> None:
+    for person in (alice, bob):
+        assert_problem(call(person, "POST", f"{policy_api.ONE}/changes"), 403, "needs the role")
