@@ -4,7 +4,10 @@ The format: a header, the table of contents, and then, for each of its entries t
 with its length before it; a chunk of no length ends the block. Up to PostgreSQL 18 a chunk is one row of COPY text,
 which makes millions of them, too many to walk in Python one by one. But COPY text never holds a NUL and a header of a
 chunk always begins with one (the sign of its length), so one regular expression takes all headers out at once.
-The hash is of the text alone, so it does not depend on how a version of pg_dump cuts its chunks.
+
+What is passed on is the same archive with many rows in a chunk, as PostgreSQL 19 writes it itself: any pg_restore
+reads that, with less work, and it becomes smaller, since a length before each row is what hardly compresses.
+The hash is of the text alone, so it does not depend on how the chunks are cut.
 """
 
 import re
@@ -33,6 +36,10 @@ Reading = Generator[None, None, None]
 def quoted(*names: str) -> str:
     """A name as SQL has it, quotes only where they are needed: public.users, public."Users"."""
     return ".".join(name if PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"' for name in names)
+
+
+def _header_of(chunk: bytes) -> bytes:
+    return b"\0" + len(chunk).to_bytes(4, "little")
 
 
 @dataclass(frozen=True)
@@ -111,25 +118,42 @@ class Archive:
 
 
 class Walker:
-    """Feed it the archive in blocks of any size, then `finish`. Raises StepError for what is no whole archive."""
+    """Feed it the archive in blocks of any size, then `finish`. Raises StepError for what is no whole archive.
+
+    bytes: that were read. written: that were passed on.
+    """
 
     def __init__(self) -> None:
         self.archive = Archive()
         self.bytes = 0
+        self.written = 0
         self._block = b""
         self._at = 0
+        self._from = 0  # what of the block is to be passed on as it is begins here
+        self._pieces: list[bytes] = []
         self._version = (0, 0)
         self._row_is_chunk = True
         self._between = False  # at the end of a block of data, or of the table of contents
         self._walk = self._everything()
         next(self._walk)
 
-    def feed(self, block: bytes) -> None:
-        """The next bytes."""
+    def feed(self, block: bytes) -> list[bytes]:
+        """Read the next bytes; returns the pieces of the archive to pass on. What is not understood yet comes later."""
         self._block = self._block[self._at :] + block if self._at < len(self._block) else block
-        self._at = 0
+        self._at = self._from = 0
         self.bytes += len(block)
         next(self._walk)
+        self._pass_on()
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def _pass_on(self, *pieces: bytes) -> None:
+        """What was walked over as it is, and then these in the place of what follows."""
+        if self._from < self._at:
+            pieces = (self._block[self._from : self._at], *pieces)
+        self._pieces += pieces
+        self.written += sum(map(len, pieces))
+        self._from = self._at
 
     def finish(self) -> Archive:
         """There is no more. Raises StepError when something is missing."""
@@ -156,12 +180,13 @@ class Walker:
             self._between = True
             yield from self._await(1)
             self._between = False
-            begins = self._offset
+            self._pass_on()
+            begins, read = self.written, self._offset
             kind = yield from self._byte()
             number = yield from self._integer()
             item_or_none = self.archive.items.get(number)
             if item_or_none is None or kind not in (ROWS, LARGE_OBJECTS):
-                raise StepError(f"The dump is damaged at byte {begins}.")
+                raise StepError(f"The dump is damaged at byte {read}.")
             self.archive.positions[item_or_none.position] = begins
             yield from self._rows(item_or_none) if kind == ROWS else self._objects()
 
@@ -218,15 +243,16 @@ class Walker:
         while not done:
             yield from self._await(1)
             block = self._block[self._at :]
-            text = CHUNK.sub(b"", block)
+            text = b"".join(CHUNK.split(block))
             # After an end comes the next block's kind, which now stands in the text: look for the end only then.
             if (b"\1" in text or b"\3" in text or block.endswith(END)) and (end := block.find(END)) >= 0:
                 block, done = block[:end], True
-                text = CHUNK.sub(b"", block)
+                text = b"".join(CHUNK.split(block))
             whole = text.partition(b"\0")[0]  # a header that is cut off stays for the next time
             cut_off = len(text) - len(whole)
             text = whole
-            self._at += len(block) - cut_off + (CHUNK_BYTES if done else 0)
+            self._pass_on(*([_header_of(text), text] if text else []), *([END] if done else []))
+            self._at = self._from = self._at + len(block) - cut_off + (CHUNK_BYTES if done else 0)
             chunks = (len(block) - cut_off - len(text)) // CHUNK_BYTES
             table.rows += chunks if self._row_is_chunk else text.count(b"\n")
             table.bytes += len(text)

@@ -2,7 +2,8 @@
 
 1. A transaction exports its snapshot, and pg_dump reads from exactly that.
 2. What it writes is read as it flows by: the rows and a hash of each table (`archive.py`).
-3. The same transaction counts the rows of each table. A dump with other numbers is refused.
+3. The same transaction says which tables there are, and counts where its statistics expect other numbers. A dump
+   without one of them, or with other numbers, is refused.
 4. Only when pg_dump ended well, its archive is whole and the numbers agree does the stream end; anything else makes
    the storage abort the upload. So an object that is there is a whole one.
 
@@ -23,16 +24,19 @@ import zstandard
 from backups.engines.ahead import Ahead
 from backups.engines.archive import Archive
 from backups.engines.base import Hand, Job, Taken
-from backups.engines.counting import Counting
+from backups.engines.counting import Recount
 from backups.engines.dumping import Dump, how_to_allow, newer_server
 from backups.programs import Server, tool_version
 from controlplane.operations.errors import StepError
 from environments.secrets import problem_with
 
 NAME = "database.dump.zst"
-# Quick enough to keep up with pg_dump on one core, and smaller than what gzip makes of the same.
-COMPRESSION = zstandard.ZstdCompressionParameters.from_level(1, window_log=21, hash_log=16, write_checksum=True)
-PIECES_AHEAD = 8
+# Quick enough to keep up with pg_dump on one core, and smaller than what gzip makes of the same. A thread of zstd's
+# own has whole jobs before it, which takes less time than one piece after another, and holds up none of Python's.
+COMPRESSION = zstandard.ZstdCompressionParameters.from_level(
+    1, window_log=20, hash_log=15, threads=1, job_size=2 * 1024 * 1024, write_checksum=True
+)
+PIECES_AHEAD = 4
 PROGRESS_SECONDS = 1.0
 
 # The size is asked in a way that waits for no lock. Text is not as large as pages are, but near to it.
@@ -108,15 +112,13 @@ class DatabaseEngine:
             check_version(server, connection)
             snapshot = _begin(server, connection)
             hand.log(f"dumping {server} as of {snapshot.as_of:%H:%M:%S} UTC, PostgreSQL {snapshot.server_version}")
-            with (
-                Dump(server, f"--snapshot={snapshot.name}", *exclude) as dump,
-                Counting(server, connection, dump) as counting,
-            ):
-                pieces = _Pieces(dump, counting, snapshot, hand)
+            recount = Recount(server, connection, all_tables=not exclude)
+            with Dump(server, f"--snapshot={snapshot.name}", *exclude) as dump:
+                pieces = _Pieces(dump, recount, snapshot, hand)
                 with closing(pieces.stream()) as stream, closed(job.sealer.seal(stream)) as sealed:
                     stored = job.store.put(job.key + NAME + job.sealer.suffix, sealed, check=hand.check)
                 facts = facts_of(dump.archive, snapshot)
-                return Taken((stored,), snapshot.as_of, dump.walker.bytes, facts)
+                return Taken((stored,), snapshot.as_of, dump.walker.written, facts)
 
 
 @contextmanager
@@ -132,8 +134,8 @@ def closed(pieces: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
 class _Pieces:
     """The compressed dump, as it is made, while the progress is told."""
 
-    def __init__(self, dump: Dump, counting: Counting, snapshot: Snapshot, hand: Hand) -> None:
-        self._dump, self._counting, self._snapshot, self._hand = dump, counting, snapshot, hand
+    def __init__(self, dump: Dump, recount: Recount, snapshot: Snapshot, hand: Hand) -> None:
+        self._dump, self._recount, self._snapshot, self._hand = dump, recount, snapshot, hand
         self._packed = 0  # bytes that went into the compressor
         self._told = 0
         self._tell_at = 0.0
@@ -147,9 +149,9 @@ class _Pieces:
                 yield piece
             self._tell_at = 0.0
             self._tell()
-            if self._packed != self._dump.walker.bytes:
-                raise StepError(f"Only {self._packed:,} of {self._dump.walker.bytes:,} bytes came to be compressed.")
-            self._counting.agree(self._dump.archive, self._hand.check)
+            if self._packed != self._dump.walker.written:
+                raise StepError(f"Only {self._packed:,} of {self._dump.walker.written:,} bytes came to be compressed.")
+            self._recount.agree(self._dump.archive, self._hand.check)
         finally:
             ahead.stop()
             self._dump.program.kill()  # if it still runs, nobody wants it: so that the threads behind end too
@@ -158,13 +160,14 @@ class _Pieces:
     def _compressed(self) -> Generator[bytes, None, None]:
         """As one zstd frame, with a checksum."""
         compressor = zstandard.ZstdCompressor(compression_params=COMPRESSION).compressobj()
-        for block in self._dump:
-            self._packed += len(block)
-            if piece := compressor.compress(block):
-                yield piece
+        for piece in self._dump.pieces():
+            self._packed += len(piece)
+            if packed := compressor.compress(piece):
+                yield packed
         yield compressor.flush()
 
     def _tick(self) -> None:
+        self._dump.check_silence()
         self._hand.check()
         self._tell()
 
@@ -173,7 +176,7 @@ class _Pieces:
         if now < self._tell_at:
             return
         self._tell_at = now + PROGRESS_SECONDS
-        done = self._dump.walker.bytes
+        done = self._dump.walker.written
         self._hand.progress(done, max(done, self._snapshot.estimate), "bytes")
         tables = self._dump.archive.tables
         while self._told < len(tables) and tables[self._told].done:

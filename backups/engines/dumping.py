@@ -2,7 +2,7 @@
 
 import fcntl
 import subprocess
-import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from typing import Self
@@ -14,9 +14,11 @@ from backups.programs import Server, tool_version
 from controlplane.operations.errors import StepError
 
 BLOCK_BYTES = 512 * 1024
-BLOCKS_AHEAD = 8
+PIECES_AHEAD = 8
 PIPE_BYTES = 1024 * 1024
 LOCK_SECONDS = 60
+# A table that holds nothing but dead rows is read for long without a word.
+SILENT_SECONDS = 3600.0
 # The same values always come as the same text, whatever is set for the database or the role.
 SAME_TEXT = {"PGTZ": "UTC", "PGOPTIONS": "-c bytea_output=hex"}
 UNREACHABLE = ("server closed the connection", "terminating connection", "could not receive data",
@@ -24,16 +26,15 @@ UNREACHABLE = ("server closed the connection", "terminating connection", "could 
 
 
 class Dump:
-    """A pg_dump that runs. Iterating gives its archive; leaving the block ends it, whatever it is at.
+    """A pg_dump that runs. Its pieces make its archive; leaving the block ends it, whatever it is at.
 
-    The iteration raises StepError, in words, when pg_dump fails or its archive is not whole, so whoever gets to the
-    end of it has all of a good one. contents: set when the table of contents was read, and at the end.
+    Going through them raises StepError, in words, when pg_dump fails or its archive is not whole, so whoever gets to
+    the end has all of a good one.
     """
 
-    def __init__(self, server: Server, *arguments: str, tick: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, server: Server, *arguments: str) -> None:
         self._server = server
         self.walker = Walker()
-        self.contents = threading.Event()
         environment = server.environment()
         options = " ".join(filter(None, [environment.get("PGOPTIONS", ""), SAME_TEXT["PGOPTIONS"]]))
         fixed = ["--format=custom", "--compress=0", f"--lock-wait-timeout={LOCK_SECONDS}s"]
@@ -43,36 +44,49 @@ class Dump:
         )  # fmt: skip
         with suppress(OSError):  # the system's limit is lower
             fcntl.fcntl(self.program.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        self._blocks = Ahead(self._read(), BLOCKS_AHEAD, tick)
+        self._heard_at = time.monotonic()
 
     @property
     def archive(self) -> Archive:
         """What was read so far."""
         return self.walker.archive
 
-    def _read(self) -> Generator[bytes, None, None]:
-        try:
-            # Whole blocks: gathered in C, where a piece costs next to nothing.
-            while block := self.program.stdout.read(BLOCK_BYTES):
-                self.walker.feed(block)
-                if self.archive.contents_read and not self.contents.is_set():
-                    self.contents.set()
-                yield block
-            if status := self.program.wait():
-                raise in_words(self._server, status, self.program.said(), self.walker.bytes)
-            self.walker.finish()
-        finally:
-            self.contents.set()
+    def pieces(self) -> Generator[bytes, None, None]:
+        """The archive as it is kept. To be gone through once, by one thread."""
+        # Whole blocks: gathered in C, where a piece costs next to nothing.
+        while block := self.program.stdout.read(BLOCK_BYTES):
+            self._heard_at = time.monotonic()
+            yield from self.walker.feed(block)
+        if status := self.program.wait():
+            raise in_words(self._server, status, self.program.said(), self.walker.bytes)
+        self.walker.finish()
 
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._blocks)
+    def ahead(self, tick: Callable[[], None]) -> Iterator[bytes]:
+        """The pieces, read by another thread. tick: called every second in which none came."""
+
+        def nothing_came() -> None:
+            self.check_silence()
+            tick()
+
+        ahead = Ahead(self.pieces(), PIECES_AHEAD, nothing_came)
+        try:
+            yield from ahead
+        finally:
+            self.program.kill()  # if it still runs, nobody wants it: so that the thread ends too
+            ahead.close()
+
+    def check_silence(self) -> None:
+        """Raises StepError when nothing has come for so long that nothing will: a frozen server, or a frozen disk."""
+        if time.monotonic() - self._heard_at > SILENT_SECONDS:
+            raise StepError(
+                f"pg_dump of {self._server} said nothing more for {SILENT_SECONDS / 60:.0f} minutes after "
+                f"{self.walker.bytes:,} bytes. Look at what its server waits for (pg_stat_activity)."
+            )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.program.kill()
-        self._blocks.close()
         self.program.__exit__(*error)
 
 

@@ -99,10 +99,10 @@ def fetch(manifest: Mapping[str, Any], store: Store, sealer: Sealer, folder: Pat
 def dump_to(path: Path, server: Server, hand: Hand) -> None:
     """Dump a database into a file, as `fetch` would give it. Raises StepError."""
     try:
-        with Dump(server, tick=hand.check) as dump, writing(path) as file:
+        with Dump(server) as dump, writing(path) as file:
             tell = _teller(hand, 0)
-            for block in dump:
-                _write(file, block)
+            for piece in dump.ahead(hand.check):
+                _write(file, piece)
                 tell(dump.walker.bytes)
         set_positions(path, dump.archive.positions.items())
     except BaseException:

@@ -141,9 +141,9 @@ def compare(manifest: Mapping[str, Any], server: Server, hand: Hand, tables: Ite
         if not wanted:
             return []
     total = sum(one["bytes"] for one in wanted.values())
-    with Dump(server, *arguments, tick=hand.check) as dump:
+    with Dump(server, *arguments) as dump:
         tell_at = 0.0
-        for _ in dump:
+        for _ in dump.ahead(hand.check):
             if time.monotonic() >= tell_at:
                 tell_at = time.monotonic() + 1
                 hand.check()

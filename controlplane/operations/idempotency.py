@@ -12,11 +12,9 @@ held meanwhile is the one on the key, which nobody else wants.
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from pydantic import BaseModel
 from pydantic_core import to_json
@@ -29,7 +27,6 @@ from controlplane.web import problems
 
 HEADER = "Idempotency-Key"
 PATTERN = r"^[!-~]{1,200}$"
-KEPT = timedelta(hours=24)
 
 # How the routes that use it describe the header.
 DESCRIPTION: dict[str, Any] = {
@@ -109,8 +106,3 @@ def _response(body: bytes, status: int) -> HttpResponse:
 def _fingerprint(request: HttpRequest) -> str:
     head = f"{request.method} {request.get_full_path()}\n"
     return hashlib.sha256(head.encode() + request.body).hexdigest()
-
-
-def forget() -> int:
-    """Drop the keys that are older than a day (the clock calls it); returns how many."""
-    return IdempotencyKey.objects.filter(at__lt=Now() - KEPT).delete()[0]

@@ -10,7 +10,7 @@ from django.db.models.functions import Greatest, Least, Now
 
 from controlplane.operations.doorbell import ring_workers
 from controlplane.operations.errors import Conflict
-from controlplane.operations.models import Operation
+from controlplane.operations.models import IdempotencyKey, Operation
 from controlplane.operations.states import EXECUTING, State
 from controlplane.operations.transitions import expire, fall_due, recount
 
@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 RING_AGAIN = timedelta(seconds=2)
 # What has waited for long is rung for less often, or rings would pile up before workers that are all busy.
 RING_SELDOM = timedelta(seconds=30)
+# How long the answer to a request with an idempotency key is kept, as the API promises.
+KEYS_KEPT = timedelta(hours=24)
 
 
 def hand_on() -> int:
@@ -50,6 +52,11 @@ def recount_approvals() -> int:
 def start_scheduled() -> int:
     """Queue what has reached its planned time; returns how many."""
     return _each(Operation.objects.filter(state=State.SCHEDULED, scheduled_for__lte=Now()), fall_due)
+
+
+def forget_keys() -> int:
+    """Drop the idempotency keys that are older than a day; returns how many."""
+    return IdempotencyKey.objects.filter(at__lt=Now() - KEYS_KEPT).delete()[0]
 
 
 def _each(due: QuerySet[Operation], move: Callable[[int], None]) -> int:

@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 
 from controlplane.accounts.models import Grant, Person
 from controlplane.audit.models import Entry
-from controlplane.operations import idempotency
+from controlplane.operations import ticks
 from controlplane.operations.models import IdempotencyKey, Operation
 from deployments import api as deployments_api
 from deployments.services import request_deployment
@@ -179,5 +179,5 @@ def test_keys_are_kept_for_a_day(alice: Person, estate: Estate, calls: Calls) ->
         caller.deploy(key=key)
     IdempotencyKey.objects.filter(key="old").update(at=Now() - timedelta(hours=24, seconds=1))
     IdempotencyKey.objects.filter(key="new").update(at=Now() - timedelta(hours=23, minutes=59))
-    assert idempotency.forget() == 1
+    assert ticks.forget_keys() == 1
     assert IdempotencyKey.objects.get().key == "new"

@@ -1,5 +1,6 @@
-"""pg_dump's format is read right, however its bytes come, and nothing that is missing goes unseen."""
+"""pg_dump's format is read and passed on right, however its bytes come, and nothing that is missing goes unseen."""
 
+import subprocess
 from pathlib import Path
 
 import psycopg
@@ -8,22 +9,24 @@ import xxhash
 
 from backups.engines.archive import Archive, Walker, quoted
 from backups.engines.fetching import dump_to
-from backups.programs import Server
+from backups.programs import Server, program
 from controlplane.operations.errors import StepError
 from tests.backups.databases import MIXED, ROWS, Notes, database
 
 SESSION = "SET extra_float_digits = 3; SET IntervalStyle = postgres; SET TimeZone = UTC; SET bytea_output = hex"
 
 
+Copied = dict[str, tuple[int, str, int]]
+
+
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict[str, tuple[int, str, int]]]:
+def seen() -> tuple[bytes, Copied]:
     """A dump, and what COPY itself says of each table: rows, hash, bytes."""
-    path = tmp_path_factory.mktemp("dump") / "database.dump"
     with database(MIXED) as server:
-        dump_to(path, server, Notes())
-        whole = walked(path.read_bytes(), 1 << 20)
-        copied = {one.item.label: _copied(server, one.item.label, one.item.columns) for one in whole.tables}
-    return path.read_bytes(), copied
+        command = [program("pg_dump"), "--format=custom", "--compress=0"]
+        data = subprocess.run(command, env=server.environment(), stdout=subprocess.PIPE, check=True).stdout
+        archive, _ = walked(data, 1 << 20)
+        return data, {one.item.label: _copied(server, one.item.label, one.item.columns) for one in archive.tables}
 
 
 def _copied(server: Server, table: str, columns: str) -> tuple[int, str, int]:
@@ -35,73 +38,78 @@ def _copied(server: Server, table: str, columns: str) -> tuple[int, str, int]:
     return len(rows), xxhash.xxh3_128_hexdigest(text), len(text)
 
 
-def walked(data: bytes, size: int) -> Archive:
+def walked(data: bytes, size: int) -> tuple[Archive, bytes]:
+    """What is in it, and what is passed on."""
     walker = Walker()
-    for start in range(0, len(data), size):
-        walker.feed(data[start : start + size])
-    return walker.finish()
+    pieces = [piece for start in range(0, len(data), size) for piece in walker.feed(data[start : start + size])]
+    archive = walker.finish()
+    assert walker.written == sum(map(len, pieces))
+    return archive, b"".join(pieces)
+
+
+def facts(archive: Archive) -> Copied:
+    """As the server counts."""
+    return {one.item.label: (one.rows, one.hash, one.bytes) for one in archive.tables}
 
 
 @pytest.mark.parametrize("size", [1 << 20, 65536, 4096, 1009, 17])
-def test_rows_and_hashes_are_those_of_copy(seen: tuple[bytes, dict[str, tuple[int, str, int]]], size: int) -> None:
+def test_rows_and_hashes_are_those_of_copy(seen: tuple[bytes, Copied], size: int) -> None:
     data, copied = seen
-    archive = walked(data, size)
-    assert {one.item.label: (one.rows, one.hash, one.bytes) for one in archive.tables} == copied
+    archive, kept = walked(data, size)
+    assert facts(archive) == copied
     assert {name: rows for name, (rows, _, _) in copied.items()} == ROWS
     assert archive.large_objects.count == 3
     assert archive.encoding == "UTF8"
-    assert all(data[begins] in (1, 3) for begins in archive.positions.values())
+    assert all(kept[begins] in (1, 3) for begins in archive.positions.values())
 
 
-def test_every_cut_is_an_error(seen: tuple[bytes, dict[str, tuple[int, str, int]]]) -> None:
-    data = seen[0]
-    blocks = sorted(walked(data, 1 << 20).positions.values())
+def kept_of(data: bytes, size: int) -> tuple[Archive, bytes]:
+    """What is in it, and what is passed on, marked as of version 19, which fills its chunks with rows itself."""
+    # The version stands there twice: the server's, and pg_dump's.
+    archive, kept = walked(data, size)
+    version = archive.tool_version.encode()
+    return archive, kept.replace(version, b"19" + version[2:], 2)
+
+
+@pytest.mark.parametrize("size", [1 << 20, 65536, 1009, 17])
+def test_what_is_kept_is_the_same_archive(seen: tuple[bytes, Copied], size: int) -> None:
+    data, copied = seen
+    before, kept = kept_of(data, size)
+    archive, _ = walked(kept, 4096)
+    assert facts(archive) == copied
+    assert archive.large_objects.hash == before.large_objects.hash
+
+
+def test_no_row_has_a_chunk_of_its_own(seen: tuple[bytes, Copied]) -> None:
+    data, copied = seen
+    _, kept = walked(data, 1 << 20)
+    rows = sum(rows for rows, _, _ in copied.values())
+    assert len(data) - len(kept) > 5 * rows - 15 * len(copied)
+
+
+def test_every_cut_is_an_error(seen: tuple[bytes, Copied]) -> None:
+    archive, data = kept_of(seen[0], 65536)
+    blocks = sorted(archive.positions.values())
     near = [at + more for at in blocks for more in range(7)]
     for cut in {0, 4, 30, 200, 1000, *near, *range(blocks[0], len(data), 40_009), len(data) - 5, len(data) - 1}:
         with pytest.raises(StepError, match=r"cut off|holds no data of"):
             walked(data[:cut], 65536)
 
 
-def test_what_stands_behind_the_end_is_an_error(seen: tuple[bytes, dict[str, tuple[int, str, int]]]) -> None:
+def test_what_stands_behind_the_end_is_an_error(seen: tuple[bytes, Copied]) -> None:
     with pytest.raises(StepError, match=r"damaged|cut off"):
         walked(seen[0] + b"x", 4096)
-
-
-def test_the_hash_does_not_depend_on_the_chunks_of_a_version(
-    seen: tuple[bytes, dict[str, tuple[int, str, int]]],
-) -> None:
-    """From version 19 on pg_dump fills its chunks up."""
-    data, copied = seen
-    archive = walked(data, 1 << 20)
-    first = min(archive.positions.values())
-    version = archive.tool_version.encode()
-    repacked = data[:first].replace(version, b"19" + version[2:])
-    for begins in sorted(archive.positions.values()):
-        repacked += data[begins : begins + 6]
-        at = begins + 6
-        if data[begins] == 3:
-            repacked += data[at:]
-            break
-        text = b""
-        while length := int.from_bytes(data[at + 1 : at + 5], "little"):
-            text += data[at + 5 : at + 5 + length]
-            at += 5 + length
-        for start in range(0, len(text), 1000):
-            chunk = text[start : start + 1000]
-            repacked += b"\0" + len(chunk).to_bytes(4, "little") + chunk
-        repacked += bytes(5)
-    for size in (1 << 20, 1013):
-        again = walked(repacked, size)
-        assert {one.item.label: (one.rows, one.hash, one.bytes) for one in again.tables} == copied
 
 
 def test_the_positions_let_pg_restore_find_each_table_at_once(tmp_path: Path) -> None:
     with database(MIXED) as server:
         dump_to(tmp_path / "database.dump", server, Notes())
     data = (tmp_path / "database.dump").read_bytes()
-    archive = walked(data, 1 << 20)
-    for place, begins in archive.positions.items():
-        assert data[place : place + 9] == b"\2" + begins.to_bytes(8, "little")
+    positions = kept_of(data, 1 << 20)[0].positions
+    assert len(positions) == len(ROWS) + 1
+    for place in positions:
+        assert data[place : place + 1] == b"\2"
+        assert data[int.from_bytes(data[place + 1 : place + 9], "little")] in (1, 3)
 
 
 def test_names_are_quoted_as_sql_has_them() -> None:

@@ -16,6 +16,8 @@ import pytest
 import zstandard
 
 from backups.engines import database as engine
+from backups.engines import dumping
+from backups.engines.counting import is_doubtful
 from backups.engines.database import DatabaseEngine
 from backups.manifest import encoded
 from backups.programs import Server, program
@@ -159,26 +161,61 @@ def test_a_cut_connection(monkeypatch: Any) -> None:
         assert nobody_left(server)
 
 
-def test_a_dump_that_lost_rows_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
-    """Played by a pg_dump that leaves rows out without a word, as the count would be of other rows."""
-    programs = tmp_path / "programs"
+def test_a_pg_dump_that_stands_still_is_given_up(monkeypatch: Any) -> None:
+    monkeypatch.setattr(dumping, "SILENT_SECONDS", 0.5)
+    with database(LARGE) as server:
+        store = Slow(lambda: [os.kill(pid, signal.SIGSTOP) for pid in dumps_of(server)])  # type: ignore[func-returns-value]
+        error = refused(job_for(server, store, monkeypatch))  # type: ignore[arg-type]
+        assert "said nothing more for" in str(error) and not error.permanent
+        assert not store.ended
+        assert nobody_left(server)
+
+
+def poor_pg_dump(folder: Path, lines: str) -> str:
+    """The folder of a pg_dump that leaves out something without a word. lines: of a shell script."""
+    programs = folder / "programs"
     programs.mkdir()
-    for name in ("pg_dump", "pg_restore"):
-        (programs / name).symlink_to(program(name))
-    (programs / "pg_dump").unlink()
-    (programs / "pg_dump").write_text(
-        f'#!/bin/sh\n[ "$1" = --version ] || {program("psql")} -qc "DELETE FROM small WHERE n > 3"\n'
-        f'for last; do shift; case "$last" in --snapshot=*) ;; *) set -- "$@" "$last";; esac; done\n'
-        f'exec {program("pg_dump")} "$@"\n'
-    )
+    (programs / "pg_restore").symlink_to(program("pg_restore"))
+    (programs / "pg_dump").write_text(f'#!/bin/sh\n{lines}\nexec {program("pg_dump")} "$@"\n')
     (programs / "pg_dump").chmod(0o755)
-    with database(SMALL) as server:
+    return str(programs)
+
+
+@pytest.mark.parametrize("statistics", [False, True])
+def test_a_dump_that_lost_rows_is_refused(statistics: bool, tmp_path: Path, monkeypatch: Any) -> None:
+    poor = poor_pg_dump(
+        tmp_path,
+        f'[ "$1" = --version ] || {program("psql")} -qc "DELETE FROM small WHERE n > 3"\n'
+        'for last; do shift; case "$last" in --snapshot=*) ;; *) set -- "$@" "$last";; esac; done',
+    )
+    (tmp_path / "store").mkdir()
+    with database(SMALL.replace("12", "5000")) as server:
+        if statistics:
+            run(server, "ANALYZE small")
         job = job_for(server, tmp_path / "store", monkeypatch)
-        (tmp_path / "store").mkdir()
-        monkeypatch.setattr("django.conf.settings.POSTGRES_PROGRAMS", str(programs))
-        assert str(refused(job)) == "The dump holds 3 of 12 rows of public.small."
+        monkeypatch.setattr("django.conf.settings.POSTGRES_PROGRAMS", poor)
+        assert str(refused(job)) == "The dump holds 3 of 5,000 rows of public.small."
         assert not list((tmp_path / "store").rglob("*.*"))
         assert nobody_left(server)
+
+
+def test_a_dump_that_lost_a_table_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
+    poor = poor_pg_dump(tmp_path, '[ "$1" = --version ] || set -- "$@" --exclude-table=small')
+    (tmp_path / "store").mkdir()
+    with database(f"{SMALL}; CREATE TABLE other (n int)") as server:
+        job = job_for(server, tmp_path / "store", monkeypatch)
+        monkeypatch.setattr("django.conf.settings.POSTGRES_PROGRAMS", poor)
+        assert str(refused(job)) == "The dump holds nothing of public.small, which the server has."
+        assert not list((tmp_path / "store").rglob("*.*"))
+
+
+@pytest.mark.parametrize(
+    ("came", "expected", "doubtful"),
+    [(0, -1, True), (12, 12, False), (0, 1000, False), (0, 1001, True), (900_000, 1_000_000, False),
+     (899_999, 1_000_000, True), (1_100_001, 1_000_000, True)],
+)  # fmt: skip
+def test_the_server_counts_where_its_statistics_expect_others(came: int, expected: float, doubtful: bool) -> None:
+    assert is_doubtful(came, expected) == doubtful
 
 
 def test_a_table_that_is_dropped_while_it_begins(tmp_path: Path, monkeypatch: Any) -> None:

@@ -30,7 +30,7 @@ def pieces(size: int) -> Iterator[bytes]:
 
 @pytest.mark.parametrize(
     ("size", "parts"),
-    [(0, 0), (5, 0), (PART_BYTES - 1, 0), (PART_BYTES, 1), (PART_BYTES + 1, 2), (3 * PART_BYTES, 3), (30 * MB, 4)],
+    [(0, 0), (5, 0), (PART_BYTES - 1, 0), (PART_BYTES, 1), (PART_BYTES + 1, 2), (3 * PART_BYTES, 3), (30 * MB, 6)],
 )
 def test_there_and_back(bucket: OwnBucket, size: int, parts: int) -> None:
     store = open_store(Storage(slug="s3", kind="s3", settings={**bucket.settings, "bucket": bucket.name}))

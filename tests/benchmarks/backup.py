@@ -193,17 +193,18 @@ class Bench:
         packed.unlink()
 
     def wal(self) -> float:
-        """Milliseconds of the resident receiver for each segment: compressed, sent, and written down."""
+        """Milliseconds of the resident receiver for each of many segments: compressed, sent, and written down."""
         policy = self.policy(self.server, Kind.PITR)
         stream = WalStream.objects.create(policy=policy, slot="bench", receiver="bench", fence=1)
         job = job_of(policy, "")
         archive = Archive(stream, job.store, job.sealer, segment_bytes=SEGMENT_BYTES, check=lambda: None)
         times = []
         with self.database("bench_wal") as server:
-            for path in self._segments(server):
+            paths = self._segments(server)
+            for path, following in zip(paths, [*paths[1:], None], strict=True):
                 segment = Segment.named(path.name, SEGMENT_BYTES)
                 began = time.perf_counter()
-                size = archive.put_segment(path, segment)
+                size = archive.put_segment(path, segment, following)
                 now = database_time()
                 archive.commit(Arrived(segment, (segment.number + 1) * SEGMENT_BYTES, now, size), since=now)
                 times.append(time.perf_counter() - began)
