@@ -64,5 +64,5 @@ def _planned(found: RestorePoint, database: str, form: AskForm) -> dict[str, obj
     form.initial["plan_digest"] = plan.digest
     left = {row["what"]: row["to"] for row in plan.changes}
     words = left | dict.fromkeys(steps_by_service(plan.as_json()), "comes back with it")
-    software = [(one, words[one["service"]]) for one in found.software]
+    software = [(one, words.get(one["service"], "ran then")) for one in found.software]
     return {"plan": plan, "planned": Planned(plan.as_json()), "software": software}

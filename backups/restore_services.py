@@ -277,7 +277,9 @@ def software_of(point: RestorePoint) -> dict[str, Rollout]:
 
 def _way_back(driver: Driver, target: Target, to: Software) -> Rollout:
     running = driver.running(target)
-    if running and all(one.digest == to.digest for one in running):
+    if not running:
+        return _left("not brought back: no instance of it is declared")
+    if all(one.digest == to.digest for one in running):
         return _left(ALREADY, f"{to.version} {to.digest}")
     return driver.rollout(target, running, to)
 

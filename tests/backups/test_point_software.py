@@ -312,6 +312,11 @@ class TestThePage:
         assert "comes back with it" in said and "deploy it after" not in said
         assert f"{BACKEND}-1: start 1.4.0" in said and "In between" in said
 
+    def test_what_has_no_instance(self, client: Client, shop: Shop) -> None:
+        shop.make_point()
+        shop.row().update(instances=[])
+        assert self.look(client, shop).count("no instance of it is declared") == 2
+
     def test_what_has_no_place(self, client: Client, shop: Shop) -> None:
         shop.make_point()
         shop.row().delete()

@@ -17,16 +17,18 @@ from backups.services import request_restore_point
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.audit.models import Entry
+from controlplane.embedded.processes import free_port
 from controlplane.operations import boundaries, engine, transitions
 from controlplane.operations.errors import Conflict, StepError
 from controlplane.operations.models import Operation
 from controlplane.operations.registry import StepFunction, _functions, kind_of
 from controlplane.operations.states import State
-from environments.models import ConfigEntry, Environment
+from environments.models import ConfigEntry, Environment, Placement, Service
 from tests.backups.company import Make, back_up
 from tests.backups.databases import database, run, url_of
 from tests.backups.history import entry
 from tests.backups.test_making import Crash
+from tests.environments.fleet import QUICK, Fleet, Worker, release
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ROWS = """
@@ -304,21 +306,61 @@ class TestThePlan:
         return kind.plan(operation, kind.facts(operation)).digest
 
 
+@pytest.fixture
+def fleet(production: Environment) -> Iterator[Fleet]:
+    """One real instance, on 1.4.0."""
+    production.driver_settings = QUICK
+    production.save()
+    made = Fleet(Placement.objects.create(
+        environment=production, service=Service.objects.create(slug="backend", name="Backend"), version="1.4.0",
+        digest=release("1.4.0").digest, instances=[{"name": "one", "address": f"http://127.0.0.1:{free_port()}"}],
+    ))  # fmt: skip
+    ConfigEntry.objects.exclude(secret="").delete()
+    assert made.deploy("1.4.0", Worker(fence=1)) is None
+    yield made
+    made.kill()
+
+
 def test_a_restore_point_is_made_and_restored_as_one(  # noqa: PLR0917 (fixtures)
-    dumps: Policy, policy: Policy, shop: Server, alice: Person, bob: Person, production: Environment
-) -> None:
+    dumps: Policy, policy: Policy, make_policy: Make, shop: Server, fleet: Fleet, alice: Person, bob: Person,
+    production: Environment, tmp_path: Path,
+) -> None:  # fmt: skip
+    avatar = tmp_path / "source" / "avatar.png"
+    avatar.parent.mkdir()
+    avatar.write_bytes(b"picture")
+    make_policy("uploads", kind=Kind.UPLOADS, settings={"source": {"folder": str(avatar.parent)}})
     made = carry_out(request_restore_point(Actor(alice), production, name="before 1.5.0", reason="because"))
     assert made.state == State.SUCCEEDED, made.outcome
     point = RestorePoint.objects.get()
-    assert sorted(point.backups.values_list("kind", flat=True)) == ["configuration", "database"]
+    assert sorted(point.backups.values_list("kind", flat=True)) == ["configuration", "database", "uploads"]
     run(shop, "DELETE FROM users")
+    avatar.write_bytes(b"another")
     ConfigEntry.objects.filter(key="LOG_LEVEL").update(value="debug")
+    fleet.deploy("1.5.0", Worker(fence=1))
     operation = request_point_restore(Actor(alice), point, database=shop.database, reason="because")
     assert operation.state == State.AWAITING_APPROVAL
     assert carry_out(approved(operation, bob)).state == State.SUCCEEDED, operation.outcome
     assert count(shop) == 20 and ConfigEntry.objects.get(key="LOG_LEVEL").value == "info"
+    assert avatar.read_bytes() == b"picture" and fleet.versions() == ["1.4.0"]
     assert databases(shop) == [shop.database]
     assert Backup.objects.exclude(hold_reason="").count() == 1
+    groups = [step["group"] for step in operation.plan["steps"]]
+    assert list(dict.fromkeys(groups)) == ["database", "uploads", "configuration", "backend"], "the software last"
+
+
+def test_software_stays_when_the_data_does_not_come_back(  # noqa: PLR0917 (fixtures)
+    dumps: Policy, shop: Server, fleet: Fleet, alice: Person, bob: Person, production: Environment, data_dir: Path
+) -> None:
+    carry_out(request_restore_point(Actor(alice), production, name="before 1.5.0", reason="because"))
+    fleet.deploy("1.5.0", Worker(fence=1))
+    point = RestorePoint.objects.get()
+    dump = point.backups.get()
+    (data_dir / "backups" / dump.key / dump.manifest["objects"][0]["name"]).write_bytes(b"damaged")
+    asked = request_point_restore(Actor(alice), point, database=shop.database, reason="because")
+    operation = carry_out(approved(asked, bob))
+    assert operation.state == State.FAILED
+    assert fleet.versions() == ["1.5.0"] and "Never touched: backend" in operation.outcome
+    assert databases(shop) == [shop.database]
 
 
 def test_half_a_restore_point_has_its_good_half(
