@@ -11,11 +11,9 @@ from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
 from backups import services
 from backups.access import load_backup, visible_backups
 from backups.asking import (
-    ACTING,
     AT_MOST,
     CREATED,
     BackupState,
-    Digest,
     PlanOut,
     ReasonIn,
     Verdict,
@@ -30,6 +28,7 @@ from backups.restore_services import RestoreDraft, Wish, draft_restore, request_
 from controlplane.accounts.api import ApiRequest
 from controlplane.accounts.models import Role
 from controlplane.operations.answers import STATUS
+from controlplane.operations.api import ACTING, Digest
 from controlplane.operations.errors import OperationError
 from controlplane.operations.gates import Outcome
 from controlplane.operations.idempotency import DESCRIPTION, answer_once

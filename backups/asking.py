@@ -1,24 +1,22 @@
 """What the API's requests about backups have in common: the reason, the plan, and the operation that answers them."""
 
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from django.forms import BaseForm
 from django.http import HttpResponse
 from ninja.errors import ValidationError
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel
 
 from controlplane.accounts.api import ApiRequest
+from controlplane.operations.api import ACTING
 from controlplane.operations.idempotency import DESCRIPTION, answer_once
 from controlplane.operations.models import Operation
 from controlplane.operations.plans import Plan, StepSpec
 from controlplane.operations.states import State
 from controlplane.web.bodies import Body, Reason
-from controlplane.web.problems import problems
 
-ACTING = problems(403, 404, 409, 413, 415, 422)
 AT_MOST = 100
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # Spelled out: in the description, enumerations of the same name would be one.
 WhatIs = Literal["database", "pitr", "uploads", "configuration", "images"]
 BackupState = Literal["available", "damaged", "deleted"]

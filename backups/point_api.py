@@ -12,12 +12,13 @@ from pydantic import BaseModel, StringConstraints
 
 from backups import services
 from backups.access import HEAVY, load_point
-from backups.asking import AT_MOST, CREATED, BackupState, Digest, PlanOut, Verdict, WhatIs, ask, plan_out
+from backups.asking import AT_MOST, CREATED, BackupState, PlanOut, Verdict, WhatIs, ask, plan_out
 from backups.models import Backup, RestorePoint
 from backups.page import database_of
 from backups.restore_services import plan_of_point, request_point_restore
 from controlplane.accounts.api import ApiRequest
 from controlplane.accounts.models import Role
+from controlplane.operations.api import Digest
 from controlplane.operations.errors import OperationError
 from controlplane.operations.models import Operation
 from controlplane.operations.plans import Plan

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from backups import services
 from backups.access import load_policy
-from backups.asking import ACTING, CREATED, ReasonIn, WhatIs, ask, refused
+from backups.asking import CREATED, ReasonIn, WhatIs, ask, refused
 from backups.cleaning import propose
 from backups.forms import PolicyForm
 from backups.models import BackupAlert, Policy
@@ -21,6 +21,7 @@ from backups.retention import LONGEST
 from controlplane.accounts.access import Actor
 from controlplane.accounts.api import ApiRequest
 from controlplane.accounts.models import Role
+from controlplane.operations.api import ACTING
 from controlplane.operations.idempotency import DESCRIPTION, answer_once
 from controlplane.web.bodies import Body, Reason
 from controlplane.web.problems import problems
@@ -262,7 +263,9 @@ def _filled_in(there: Policy, body: ChangesIn) -> PolicyForm:
 
 
 @router.get(
-    f"{ONE}/retention", response={200: RetentionOut, **problems(403, 404)}, summary="What would go, and why not"
+    f"{ONE}/retention",
+    response={200: RetentionOut, **problems(403, 404)},
+    summary="What would go, and why the others stay",
 )
 def retention(request: ApiRequest, environment: str, slug: str) -> RetentionOut:
     """A dry run as of now, the oldest first."""
