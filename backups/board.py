@@ -27,11 +27,12 @@ def _cell(site: Site) -> LineCell:
     if best is None:
         return LineCell(site.tone, "no database backup yet", "", url)
     lost = f"RPO {duration(best.rpo.now)} of {promised(best.rpo.promised)}"
+    until = ("restorable to", best.restorable_to) if best.restorable_to else None
     proven = site.proven
-    if proven is None:
-        return LineCell(site.tone if site.tone != Tone.OK else Tone.WAIT, "not proven yet", lost, url)
-    takes = f"takes {duration(proven.restore_seconds)} of {promised(best.policy.rto_seconds)}"
-    return LineCell(site.tone, _word(site), f"{lost}, {takes}, proven", url, proven.tested_at)
+    if proven is None or proven.tested_at is None or site.rto is None:
+        return LineCell(site.tone if site.tone != Tone.OK else Tone.WAIT, "not proven yet", lost, url, until)
+    takes = f"RTO {duration(site.rto.now)} of {promised(site.rto.promised)}"
+    return LineCell(site.tone, _word(site), f"{lost}, {takes}", url, until, ("proven", proven.tested_at))
 
 
 def _word(site: Site) -> str:

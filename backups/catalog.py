@@ -91,7 +91,7 @@ def enter(manifest: Mapping[str, Any], storage: Storage, policy: Policy | None) 
         started_at=time_of(manifest, "started_at"),
         finished_at=time_of(manifest, "finished_at"),
         seconds=manifest["seconds"],
-        size=sum(one["size"] for one in manifest["objects"]),
+        size=_size_of(manifest),
         source_bytes=manifest["source_bytes"],
         sha256=manifest["objects"][0]["sha256"] if manifest["objects"] else "",
         key_id=manifest["key_id"],
@@ -103,6 +103,12 @@ def enter(manifest: Mapping[str, Any], storage: Storage, policy: Policy | None) 
         digest=next((image["digest"] for image in facts.get("images", [])), ""),
         manifest=dict(manifest),
     )
+
+
+def _size_of(manifest: Mapping[str, Any]) -> int:
+    """Of its own objects, and of the files that backups of uploads share: as much as it brings back."""
+    shared = manifest["facts"]["bytes"] if manifest["kind"] == Kind.UPLOADS else 0
+    return int(shared + sum(one["size"] for one in manifest["objects"]))
 
 
 @dataclass

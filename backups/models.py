@@ -141,7 +141,7 @@ class Backup(models.Model):
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField()
     seconds = models.FloatField()
-    size = models.BigIntegerField()  # bytes in the storage
+    size = models.BigIntegerField()  # bytes it needs in the storage; of uploads, also what others need too
     source_bytes = models.BigIntegerField()  # bytes read
     sha256 = models.CharField(max_length=64, default="", blank=True)  # of its main object as stored
     key_id = models.CharField(max_length=200, default="", blank=True)  # whom it is encrypted to

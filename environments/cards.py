@@ -27,13 +27,17 @@ class Card:
 
 @dataclass(frozen=True)
 class LineCell:
-    """What a line says of one environment. at: the moment the text is about, shown as a time that lives."""
+    """What a line says of one environment.
+
+    until, since: moments that are said before the text: "restorable to 14:02, proven 3 h ago", each with its word.
+    """
 
     tone: Tone
     word: str
     text: str
     url: str
-    at: datetime | None = None
+    until: tuple[str, datetime] | None = None
+    since: tuple[str, datetime] | None = None
 
 
 @dataclass(frozen=True)

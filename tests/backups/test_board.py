@@ -1,5 +1,6 @@
 """What the board says of backups: one line of the matrix, and a card for each thing that is wrong."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -53,7 +54,9 @@ def test_made_but_not_proven(make_policy: Make, alice: Person) -> None:
 def test_protected(make_policy: Make, alice: Person) -> None:
     good = proven(dumps(make_policy), age=timedelta(minutes=1))
     seen = cell(alice)
-    assert seen is not None and seen.tone == Tone.OK and seen.word == "protected" and seen.at == good.tested_at
+    assert seen is not None and seen.tone == Tone.OK and seen.word == "protected"
+    assert seen.until == ("restorable to", good.as_of) and seen.since == ("proven", good.tested_at)
+    assert re.fullmatch(r"RPO 1 m \d+ s of 1 h, RTO 9 s of 4 h", " ".join(seen.text.split()))
 
 
 def test_what_is_wrong_is_a_card_and_the_line_is_red(client: Client, make_policy: Make, alice: Person) -> None:
