@@ -18,10 +18,7 @@ from controlplane.operations.states import State
 from tests.backups.company import back_up, only_backup
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-class Crash(BaseException):
-    """The worker is gone."""
+from tests.backups.crashes import Crash
 
 
 def files(data_dir: Path) -> list[str]:

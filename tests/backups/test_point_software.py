@@ -1,7 +1,6 @@
 """A restore point brings its software back too: after the data, by the steps of a deployment, and only what differs."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from backups.services import request_restore_point
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.embedded.processes import free_port
-from controlplane.operations import boundaries, engine, transitions
+from controlplane.operations import engine, transitions
 from controlplane.operations.errors import Conflict
 from controlplane.operations.models import Operation
 from controlplane.operations.plans import ALREADY
@@ -26,8 +25,8 @@ from environments.drivers import DRIVERS
 from environments.models import ConfigEntry, Environment, Placement, Service
 from environments.targets import target_of
 from tests.backups.company import Make
+from tests.backups.crashes import Crash, dying
 from tests.backups.history import entry
-from tests.backups.test_making import Crash
 from tests.environments.fleet import QUICK, Fleet, Worker, release
 from tests.estate import Paper
 
@@ -83,21 +82,6 @@ def carry_out(operation: Operation, worker: str = "w1") -> Operation:
     engine.run(operation.pk, worker)
     operation.refresh_from_db()
     return operation
-
-
-@contextmanager
-def dying(boundary: str, step: str) -> Iterator[None]:
-    """The worker dies there."""
-
-    def die(at: str, operation_id: int, key: str) -> None:
-        if (at, key) == (boundary, step):
-            raise Crash
-
-    boundaries.listeners.append(die)
-    try:
-        yield
-    finally:
-        boundaries.listeners.clear()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Restores: beside, new, over what is in use, in part; a database in use is replaced only by one known to be good."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,16 @@ from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.audit.models import Entry
 from controlplane.embedded.processes import free_port
-from controlplane.operations import boundaries, engine, transitions
+from controlplane.operations import engine, transitions
 from controlplane.operations.errors import Conflict, StepError
 from controlplane.operations.models import Operation
 from controlplane.operations.registry import StepFunction, _functions, kind_of
 from controlplane.operations.states import State
 from environments.models import ConfigEntry, Environment, Placement, Service
 from tests.backups.company import Make, back_up
+from tests.backups.crashes import Crash, dying
 from tests.backups.databases import database, run, url_of
 from tests.backups.history import entry
-from tests.backups.test_making import Crash
 from tests.environments.fleet import QUICK, Fleet, Worker, release
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -88,21 +88,6 @@ def carry_out(operation: Operation, worker: str = "w1") -> Operation:
 
 def approved(operation: Operation, bob: Person) -> Operation:
     return transitions.approve(operation.pk, Actor(bob), operation.plan_digest)
-
-
-@contextmanager
-def dying(boundary: str, step: str) -> Iterator[None]:
-    """The worker dies there."""
-
-    def die(at: str, operation_id: int, key: str) -> None:
-        if (at, key) == (boundary, step):
-            raise Crash
-
-    boundaries.listeners.append(die)
-    try:
-        yield
-    finally:
-        boundaries.listeners.clear()
 
 
 class TestBeside:

@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,14 @@ from backups.wal_segments import key_of
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.audit.models import Entry
-from controlplane.operations import boundaries, engine
+from controlplane.operations import engine
 from controlplane.operations.errors import StepError
 from controlplane.operations.models import Event, Operation
 from controlplane.operations.states import State
 from tests.backups.company import Make, back_up
+from tests.backups.crashes import Crash, dying
 from tests.backups.history import base, entry, proven, wal
-from tests.backups.test_making import Crash, files
+from tests.backups.test_making import files
 
 pytestmark = pytest.mark.django_db(transaction=True)
 OLD = timedelta(days=40)
@@ -69,21 +69,6 @@ def said(operation: Operation) -> str:
 def state_of(backup: Backup) -> str:
     backup.refresh_from_db()
     return backup.state
-
-
-@contextmanager
-def dying(boundary: str, step: str) -> Iterator[None]:
-    """The worker dies there."""
-
-    def die(at: str, operation_id: int, key: str) -> None:
-        if (at, key) == (boundary, step):
-            raise Crash
-
-    boundaries.listeners.append(die)
-    try:
-        yield
-    finally:
-        boundaries.listeners.clear()
 
 
 class TestDeleting:
