@@ -16,9 +16,9 @@ from controlplane.operations.errors import StepError
 from controlplane.operations.models import Operation
 from controlplane.operations.states import State
 from tests.backups.company import back_up, only_backup
+from tests.backups.crashes import Crash
 
 pytestmark = pytest.mark.django_db(transaction=True)
-from tests.backups.crashes import Crash
 
 
 def files(data_dir: Path) -> list[str]:

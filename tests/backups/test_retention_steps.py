@@ -21,6 +21,7 @@ from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.audit.models import Entry
 from controlplane.operations import engine
+from controlplane.operations.claims import claim
 from controlplane.operations.errors import StepError
 from controlplane.operations.models import Event, Operation
 from controlplane.operations.states import State
@@ -226,6 +227,7 @@ class TestSweeping:
     def test_the_remains_of_a_try(self, policy: Policy, alice: Person, data_dir: Path) -> None:
         store, day = open_store(policy.storage), 24 * 3600
         busy = request_proof(Actor(alice), entry(policy), reason="stands for one at work")
+        assert claim(busy.pk, "another worker")
         kept = {f"{policy.prefix}2026-11-24T020000Z-7-1/": 0.9, f"{policy.prefix}2026-11-24T020000Z-{busy.pk}-1/": 9}
         gone = {f"{policy.prefix}2026-11-24T020000Z-999-1/": 1.1}
         for key, days in {**kept, **gone}.items():
@@ -233,7 +235,7 @@ class TestSweeping:
             then = time.time() - days * day
             os.utime(data_dir / "backups" / key / "main", (then, then))
         operation = clean(alice, policy)
-        assert operation.state == State.SUCCEEDED
+        assert operation.state == State.SUCCEEDED, operation.outcome
         assert folders(data_dir) == set(kept) and f"removed what was left at {next(iter(gone))}" in said(operation)
 
     def test_remains_that_are_locked_stay_and_fail_nothing(

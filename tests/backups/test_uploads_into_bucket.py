@@ -24,9 +24,8 @@ from controlplane.operations.models import Operation
 from controlplane.operations.states import State
 from environments.models import Environment
 from tests.backups.company import Make, back_up
-from tests.backups.crashes import Crash
+from tests.backups.crashes import Crash, dying
 from tests.backups.files import Manifest, Shelf
-from tests.backups.test_restores import dying
 from tests.backups.test_uploads_restore import forged
 from tests.backups.wire import DENIED, OwnBucket
 
