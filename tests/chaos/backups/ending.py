@@ -1,6 +1,5 @@
 """The end of a run: everybody comes to rest, what is left is swept away once, and the whole is judged."""
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -42,9 +41,7 @@ LEFT = {
 def calm_down(chaos: "Chaos") -> None:
     """No more bad luck; everybody who was frozen goes on, and what is left over is swept away once."""
     chaos.s3.proxy.reset()
-    while chaos.due:
-        chaos.turn()
-        time.sleep(0.03)
+    chaos.do_what_is_due(everything=True)
     assert listening(chaos.s3)
     restore_unreached(chaos)
     catch_up(chaos)
@@ -116,7 +113,8 @@ def _works_below(pid: int, folder: Path) -> bool:
 def figures(chaos: "Chaos") -> dict[str, Any]:
     """For a person and for the test."""
     names = ("false_green", "lost", "orphans", "stuck", "false_red")
-    succeeded = Counter(one.phase for one in chaos.done if one.states[-1] == State.SUCCEEDED)
+    came_to = Counter(one.phase for one in chaos.done)
+    came_back = Counter(one.phase for one in chaos.done if one.states[-1] == State.SUCCEEDED)
     return {
         "rounds": len(chaos.done),
         **{name: chaos.wrong[name] for name in names},
@@ -124,8 +122,10 @@ def figures(chaos: "Chaos") -> dict[str, Any]:
         "backups": sum(one.backup is not None for one in chaos.done),
         "judged": len(chaos.verdicts),
         "copies": sum(bool(one.copy) for one in chaos.done),
-        "replaced": succeeded[OVER],
-        "moments": succeeded[MOMENT],
+        "over": came_to[OVER],
+        "replaced": came_back[OVER],
+        "moments": came_to[MOMENT],
+        "reached": came_back[MOMENT],
         "proven": sum(one.backup is not None and one.backup.verdict == "proven" for one in chaos.done),
         "damaged": sum(len(lane.damaged) for lane in chaos.lanes),
         "faults": dict(sorted(Counter(one.luck.name for one in chaos.done if one.struck).items())),

@@ -15,7 +15,6 @@ from django.db.models.functions import Now
 
 from backups.models import BackupRun, Restore, ScratchDatabase
 from backups.restore_services import Wish, request_restore
-from backups.restores import remove_scratch
 from backups.services import request_backup
 from backups.window import Window, recoverable
 from controlplane.operations.errors import Invalid
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
 # The shares: of rounds that begin with a base backup, of restores into a new database, of moments at an end.
 BASES, NEW_DATABASES, ENDS = 0.25, 0.4, 0.3
+BASE_ATTEMPTS = 3
 AGAIN_SECONDS = 120.0
 # As the log of an operation tells a person.
 LOOK_INTO_IT = re.compile(r"psql -h (\S+) -U (\S+) (\S+)$")
@@ -44,7 +44,7 @@ def begin(chaos: "Chaos", lane: Lane) -> tuple[str, Operation]:
     _end_segment(chaos, lane)
     if recoverable(lane.policy) and chaos.choice.random() >= BASES:
         return MOMENT, _restore(chaos, lane, len(chaos.going) + len(chaos.done) + 1)
-    return BACKUP, request_backup(chaos.actor, lane.policy, reason="chaos", cause=BackupRun.Cause.PERSON)
+    return BACKUP, _back_up(chaos, lane)
 
 
 def _end_segment(chaos: "Chaos", lane: Lane) -> None:
@@ -60,12 +60,16 @@ def _end_segment(chaos: "Chaos", lane: Lane) -> None:
 
 
 def go_on(chaos: "Chaos", current: "Round") -> Operation | None:
-    """As soon as a moment can be restored."""
-    if not recoverable(current.lane.policy):
-        if current.backup is None:
-            return None
+    """As soon as a moment can be restored; a base backup that failed before there is any window is made again."""
+    if recoverable(current.lane.policy):
+        return _restore(chaos, current.lane, current.number)
+    if current.backup is not None:
         raise NotYet
-    return _restore(chaos, current.lane, current.number)
+    return _back_up(chaos, current.lane) if len(current.operations) < BASE_ATTEMPTS else None
+
+
+def _back_up(chaos: "Chaos", lane: Lane) -> Operation:
+    return request_backup(chaos.actor, lane.policy, reason="chaos", cause=BackupRun.Cause.PERSON)
 
 
 def _restore(chaos: "Chaos", lane: Lane, number: int) -> Operation:
@@ -108,7 +112,7 @@ def _aim(operation: Operation) -> Restore:
 
 
 def _differences(chaos: "Chaos", current: "Round") -> list[str]:
-    """Looked at where it was restored to, then removed."""
+    """Looked at where it was restored to; then it may go: a scratch with the clock, as those that are too old do."""
     aim, lane = _aim(current.operation), current.lane
     if aim.target == Restore.Target.NEW:
         with closing(psycopg.connect(lane.server.url_of(aim.database))) as connection:
@@ -123,7 +127,6 @@ def _differences(chaos: "Chaos", current: "Round") -> list[str]:
     with closing(psycopg.connect(host=host, user=user, dbname=database)) as connection:
         words = _judged(lane, aim, connection)
     ScratchDatabase.objects.filter(operation=current.operation).update(expires_at=Now())
-    remove_scratch()
     return words
 
 

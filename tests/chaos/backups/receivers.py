@@ -113,16 +113,16 @@ def _drop_slot(chaos: "Chaos", current: "Round") -> bool:
 
 PUTS = ("PutObject",)
 RECEIVERS = [
-    *[Luck("kill the receiver", WAL, _kill)] * 3,
-    *[Luck("freeze the receiver", WAL, _freeze)] * 2,
+    *[Luck("kill the receiver", WAL, _kill)] * 2,
+    Luck("freeze the receiver", WAL, _freeze),
     Luck("two receivers", WAL, _second),
-    *[Luck("freeze the receiver, a second takes over", WAL, _second_takes_over)] * 2,
-    *[Luck("freeze the receiver, another machine takes over", WAL, _elsewhere_takes_over)] * 2,
-    *[Luck("kill pg_receivewal", WAL, _kill_program)] * 2,
+    Luck("freeze the receiver, a second takes over", WAL, _second_takes_over),
+    Luck("freeze the receiver, another machine takes over", WAL, _elsewhere_takes_over),
+    Luck("kill pg_receivewal", WAL, _kill_program),
     Luck("freeze pg_receivewal", WAL, _freeze_program),
     Luck("lose the receiver's machine", WAL, _lose_machine),
     Luck("cut the receiver's connections", WAL, _cut_receiver),
-    *[Luck("restart the receiver's source", WAL, restart_source)] * 2,
+    Luck("restart the receiver's source", WAL, restart_source),
     Luck("drop the receiver's slot", WAL, _drop_slot),
     Luck("kill the receiver's S3", WAL, kill_s3),
     Luck("the receiver's S3 is broken", WAL, s3_faults(SLOW_DOWN, BROKEN, actions=WRITES)),

@@ -25,6 +25,7 @@ from django.db import InterfaceError, OperationalError, connections
 from backups import scratch
 from backups.jobs import chain_of
 from backups.models import Backup
+from backups.services import BACKUP as KIND_BACKUP
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Grant, Person, Role
 from controlplane.embedded.postgres import Postgres
@@ -44,7 +45,7 @@ from tests.chaos.faults import FREEZE_SECONDS, arm
 STUCK_SECONDS = 180.0  # for each of a round's two operations
 WORKERS = 4
 # How long after an operation has begun, in seconds, it is struck at the latest: while it is still at it.
-LONGEST_WAIT = {BACKUP: 0.5, BETWEEN: 0.0, PROOF: 2.0, OVER: 3.0, MOMENT: 2.0, WAL: 2.0}
+LONGEST_WAIT = {BACKUP: 0.5, BETWEEN: 0.0, PROOF: 2.0, OVER: 4.0, MOMENT: 2.0, WAL: 2.0}
 # How many times an operation comes to a boundary, at most: once for each of its steps.
 STEPS = {BACKUP: 2, PROOF: 2, OVER: 5, MOMENT: 1}
 
@@ -271,7 +272,8 @@ class Chaos:
                 current.states.append(current.operation.state)
                 current.operation = following
                 current.operations.append(following.pk)
-                current.phase, current.running_since, current.asked = current.lane.way, None, time.monotonic()
+                current.phase = BACKUP if following.kind == KIND_BACKUP else current.lane.way
+                current.running_since, current.asked = None, time.monotonic()
                 self._arm(current)
                 return
         self._end(current)
@@ -305,7 +307,7 @@ class Chaos:
             WAYS[current.lane.way].check(self, current, until)
         except psycopg.Error as error:
             self.complain("lost", f"it cannot be looked at: {error}", current)
-        found = (backup.verdict or current.copy or current.phase) if backup else current.copy or "no backup"
+        found = (backup and backup.verdict) or current.copy or current.phase
         self.say(
             f"{len(self.done):4} {current.lane.database} {'/'.join(current.states):20} {found:9}"
             f" {time.monotonic() - current.began:5.1f} s  {current.luck.name}"

@@ -18,7 +18,7 @@ from controlplane.embedded.processes import wait_until
 
 ACCOUNTS, BALANCE, EVENTS = 200, 1000, 3000
 PACE_SECONDS = 0.02
-CLIENT_PACE_SECONDS = 0.05
+CLIENT_PACE_SECONDS = 0.1
 PASSING = "passing"
 
 SCHEMA = """
@@ -252,8 +252,9 @@ def _compared(there: frozenset[int], must: set[int], may: set[int]) -> list[str]
 
 
 def make_passing(server: Postgres, database: str) -> None:
-    """A table that is there only for a while."""
+    """A table that is there only for a while. Raises psycopg.OperationalError while somebody reads the one before."""
     with closing(psycopg.connect(server.url_of(database), autocommit=True)) as connection:
+        connection.execute("SET lock_timeout = '1s'")
         connection.execute(f"DROP TABLE IF EXISTS {PASSING}")
         connection.execute(f"CREATE TABLE {PASSING} AS SELECT n, md5(n::text) FROM generate_series(1, 2000) n")
 
