@@ -54,7 +54,7 @@ class Receiver:
         """Start and stop threads, so that there is one for each policy; whether the database answered."""
         try:
             rows = Policy.objects.filter(kind=Kind.PITR, paused=False)
-            wanted = {policy.pk: (policy.settings, policy.storage_id, policy.recipient) for policy in rows}
+            wanted = {one.pk: (one.settings, one.storage_id, one.recipient, one.identity) for one in rows}
         except (OperationalError, InterfaceError) as error:
             logger.warning("the database is lost, trying again in a moment: %s", str(error).strip())
             connections.close_all()

@@ -96,13 +96,11 @@ class DatabaseEngine:
         return wrong
 
     def look(self, job: Job, hand: Hand) -> None:
-        """Whether the server can be reached, its version fits, everything may be read, and the storage takes it."""
+        """Whether the server can be reached, its version fits, and everything may be read."""
         server = _server(job, hand)
         with closing(server.connect(autocommit=True)) as connection:
             check_version(server, connection)
             _check_privileges(server, connection)
-        if problem := job.store.problem():
-            raise StepError(problem)
 
     def take(self, job: Job, hand: Hand) -> Taken:
         """Make the backup."""
