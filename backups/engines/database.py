@@ -36,7 +36,8 @@ NAME = "database.dump.zst"
 COMPRESSION = zstandard.ZstdCompressionParameters.from_level(
     1, window_log=20, hash_log=15, threads=1, job_size=2 * 1024 * 1024, write_checksum=True
 )
-PIECES_AHEAD = 4
+# Handed to the next thread in pieces of this size: small ones would cost more to hand over than to make.
+PIECE_BYTES, PIECES_AHEAD = 1024 * 1024, 3
 PROGRESS_SECONDS = 1.0
 
 # The size is asked in a way that waits for no lock. Text is not as large as pages are, but near to it.
@@ -158,11 +159,14 @@ class _Pieces:
     def _compressed(self) -> Generator[bytes, None, None]:
         """As one zstd frame, with a checksum."""
         compressor = zstandard.ZstdCompressor(compression_params=COMPRESSION).compressobj()
+        packed = bytearray()
         for piece in self._dump.pieces():
             self._packed += len(piece)
-            if packed := compressor.compress(piece):
-                yield packed
-        yield compressor.flush()
+            packed += compressor.compress(piece)
+            if len(packed) >= PIECE_BYTES:
+                yield bytes(packed)
+                packed.clear()
+        yield bytes(packed + compressor.flush())
 
     def _tick(self) -> None:
         self._dump.check_silence()
