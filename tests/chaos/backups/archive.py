@@ -76,7 +76,8 @@ def watch(chaos: "Chaos") -> None:
         return
     end = max((_number(name) * SEGMENT_BYTES + length for name, length, _ in _stored(_folder(chaos, lane))), default=0)
     excused = any(time.monotonic() - at < EXCUSED_SECONDS for at in chaos.slots_dropped)
-    if end and kept and kept[0] > end and not excused:
+    # Only whole segments are forgotten, those before the one in which the slot is.
+    if end and kept and kept[0] // SEGMENT_BYTES * SEGMENT_BYTES > end and not excused:
         chaos.complain("lost", f"the server may forget its WAL up to {kept[0]}, the storage has it up to {end}")
 
 

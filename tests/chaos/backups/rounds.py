@@ -120,7 +120,7 @@ class Chaos:
         self.till.start()
         self.lanes = make_lanes(arguments.fleets, self.company, self.till, self.places)
         self.judge = Judge(self.company.place, folder, self.places, self.lanes, self.company.password)
-        self.clients = [lane.client for lane in self.lanes if lane.client is not None]
+        self.clients = list(dict.fromkeys(lane.client for lane in self.lanes if lane.client is not None))
         self.writer = Writer(self.company, [lane.database for lane in self.lanes if lane.client is None])
         self.crew = Crew(folder, children=WORKERS, web=False, receiver=True)
         self.court = ThreadPoolExecutor(1, "judge")
@@ -195,9 +195,9 @@ class Chaos:
             one[1]()
 
     def _begin_rounds(self) -> None:
-        busy = {current.lane.database for current in self.going}
+        busy = {id(current.lane) for current in self.going}
         for lane in self.lanes:
-            if lane.database in busy or len(self.going) + len(self.done) >= self.rounds:
+            if id(lane) in busy or len(self.going) + len(self.done) >= self.rounds:
                 continue
             since = self.moments()
             luck = self._draw(lane)

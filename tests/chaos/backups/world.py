@@ -4,7 +4,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from tests.chaos.backups.writers import Client, fill
 BUCKET = "kept"
 # How the backups of a lane are brought back: tested or copied, over the database they are of, to a moment between.
 PROOF, OVER, MOMENT = "proof", "over", "moment"
-LIVE_LANES = 2
+CLUSTER, LIVE_LANES = 5, 2
 
 
 @dataclass
@@ -151,7 +151,7 @@ def make_lanes(count: int, company: Postgres, till: Postgres, places: Places) ->
     production = Environment.objects.create(slug="production", name="Production", driver="local")
     lanes = []
     for number in range(count):
-        cluster = number == 5  # then its backups are those of all of them
+        cluster = number == CLUSTER  # then its backups are those of all of them
         lanes.append(_make_lane(
             production, f"shop_{number}", company, places.bucket if number % 2 and not cluster else places.disk,
             kind=Kind.PITR if cluster else Kind.DATABASE, sealed=number in (1, 2),
@@ -163,8 +163,9 @@ def make_lanes(count: int, company: Postgres, till: Postgres, places: Places) ->
         storage = places.bucket if number % 2 else places.disk
         lanes.append(_make_lane(environment, f"live_{number}", company, storage, way=OVER, sealed=number == 1))
     # The only one whose WAL is received: the company's holds every copy and every restore of the others.
-    lanes.append(_make_lane(production, "till", till, places.bucket, kind=Kind.PITR, way=MOMENT, sealed=True))
-    return lanes
+    one = _make_lane(production, "till", till, places.bucket, kind=Kind.PITR, way=MOMENT, sealed=True)
+    # Its rounds are the longest: where there are many lanes, two at a time.
+    return [*lanes, one, *([replace(one)] if count > CLUSTER else [])]
 
 
 def _make_lane(
