@@ -23,6 +23,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from django.conf import settings
 
 from backups.engines.restoring import fetch, restore
 from backups.jobs import job_of
@@ -40,6 +41,7 @@ from tests.backups.databases import Notes
 from tests.backups.stores import rclone_server
 from tests.backups.wire import ACCESS_KEY, SECRET_KEY
 from tests.benchmarks.backup_data import fill
+from tests.benchmarks.pgbackrest import compare, programs_of
 
 MB = 1024
 ROUNDS = 3
@@ -50,7 +52,8 @@ SEGMENT_BYTES = 16 * 1024 * 1024
 
 def run(mb: int = MB) -> dict[str, Any]:
     """The figures of `bin/bench backup`. mb: the size of the database."""
-    with tempfile.TemporaryDirectory(prefix="controlplane-bench-") as folder, rclone_server() as port:
+    chosen = settings.POSTGRES_PROGRAMS  # of the cluster that pgBackRest copies too; all else is of the stack's server
+    with tempfile.TemporaryDirectory(prefix="controlplane-bench-") as folder, rclone_server() as port, programs_of(""):
         bench = Bench(Path(folder), port)
         with bench.database("bench_whole", mb) as whole:
             size = bench.size_of(whole)
@@ -58,6 +61,8 @@ def run(mb: int = MB) -> dict[str, Any]:
         with bench.database("bench_quarter", mb // 4) as quarter:
             figures["peak_rss_mb_at_a_quarter"] = round(bench.ours(quarter)["rss_mb"], 1)
         figures["wal_ms_per_segment"] = bench.wal()
+        with programs_of(chosen):
+            figures |= compare(bench.environment, mb, ROUNDS, lambda policy: bench.made(policy)["seconds"])
         return {"database_mb": round(size / 1024**2), **figures}
 
 
@@ -117,10 +122,12 @@ class Bench:
         return policy
 
     def ours(self, server: Server) -> dict[str, float]:
+        """One backup of the database."""
+        return self.made(self.policy(server))
+
+    def made(self, policy: Policy) -> dict[str, float]:
         """One backup, by a process of its own."""
-        operation = request_backup(
-            Actor(self.person), self.policy(server), reason="bench", cause=BackupRun.Cause.PERSON
-        )
+        operation = request_backup(Actor(self.person), policy, reason="bench", cause=BackupRun.Cause.PERSON)
         command = [sys.executable, "-B", "-m", "tests.benchmarks.backup_worker", str(operation.pk)]
         said = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
         operation.refresh_from_db()
