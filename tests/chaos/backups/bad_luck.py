@@ -37,7 +37,7 @@ class Luck:
     """strike: does it, and says whether it met anything; asked again until it did. phase: of which operation.
 
     boundary, action: the worker does it to itself (tests/chaos/worker.py). bucket: only where the backups are in one.
-    dumps: only where the backups are dumps.
+    dumps: only where the backups are dumps. waits: for its own moment, so it is asked from the beginning on.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Luck:
     action: str = ""
     bucket: bool = False
     dumps: bool = False
+    waits: bool = False
 
     def fits(self, lane: Lane) -> bool:
         """Whether it can meet its backups."""
@@ -314,10 +315,10 @@ OVER_AND_OVER = [
     *[Luck("restart the source", OVER, restart_source)] * 2,
     Luck("kill pg_dump", OVER, _kill_program("pg_dump")),
     *[Luck("kill pg_restore", OVER, _kill_program("pg_restore"))] * 2,
-    Luck("kill worker while it is shut", OVER, _while_shut(_kill_worker)),
-    Luck("freeze worker while it is shut", OVER, _while_shut(_freeze_worker)),
-    Luck("cut connections while it is shut", OVER, _while_shut(_cut_restore)),
-    Luck("restart the source while it is shut", OVER, _while_shut(restart_source)),
+    Luck("kill worker while it is shut", OVER, _while_shut(_kill_worker), waits=True),
+    Luck("freeze worker while it is shut", OVER, _while_shut(_freeze_worker), waits=True),
+    Luck("cut connections while it is shut", OVER, _while_shut(_cut_restore), waits=True),
+    Luck("restart the source while it is shut", OVER, _while_shut(restart_source), waits=True),
 ]
 TO_A_MOMENT = [
     Luck("kill worker", MOMENT, _kill_worker),

@@ -210,7 +210,7 @@ class Chaos:
                 self.deck.append(luck)  # a server is away: it is for the next one
                 raise
             current = Round(number, lane, luck, since, operation, phase)
-            current.strike_after = self.choice.uniform(0.0, LONGEST_WAIT[current.luck.phase])
+            current.strike_after = 0.0 if luck.waits else self.choice.uniform(0.0, LONGEST_WAIT[luck.phase])
             current.operations.append(operation.pk)
             self.going.append(current)
             self._arm(current)
