@@ -217,8 +217,7 @@ class Grip:
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
-        self.shut_since: float | None = None
-        self.holder = psycopg.connect(lane.server.url, connect_timeout=5)
+        self.holder = psycopg.connect(lane.server.url, connect_timeout=5, options="-c lock_timeout=1s")
         self.holder.execute(f"COMMENT ON DATABASE {lane.database} IS 'held'".encode())
         self.viewer = psycopg.connect(lane.server.url, connect_timeout=5, autocommit=True)
 
@@ -236,9 +235,15 @@ class Grip:
 
 def _while_shut(strike: Callable[["Chaos", "Round"], bool]) -> Callable[["Chaos", "Round"], bool]:
     def strike_then(chaos: "Chaos", current: "Round") -> bool:
-        if current.grip is None:
-            current.grip = Grip(current.lane)
-        if not current.grip.is_shut() or not strike(chaos, current):
+        try:
+            if current.grip is None:
+                current.grip = Grip(current.lane)
+            if not current.grip.is_shut() or not strike(chaos, current):
+                return False
+        except psycopg.Error:  # somebody else's bad luck: the source was restarted
+            if current.grip is not None:
+                current.grip.release()
+                current.grip = None
             return False
         chaos.later(HELD_SECONDS, current.grip.release)
         return True
