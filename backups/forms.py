@@ -1,6 +1,7 @@
 """What people type about backups, checked before anything else looks at it."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -8,7 +9,7 @@ from django.core.validators import MaxValueValidator
 from django.db.models import Q
 
 from backups.models import Backup, Kind, Policy, Restore
-from backups.restore_services import TARGETS, Wish, files_in_use
+from backups.restore_services import TARGETS, Wish, files_in_use, in_utc
 from backups.retention import LONGEST
 from backups.schedules import problem_with_schedule, problem_with_zone
 from controlplane.operations.search import words_query
@@ -99,6 +100,14 @@ class WishForm(forms.Form):
         }
         for name, field in self.fields.items():
             field.help_text = hints.get(name, "")
+
+    def clean_moment(self) -> datetime | None:
+        """In UTC; whoever writes an address by hand may give it an offset."""
+        moment: datetime | None = self.cleaned_data["moment"]
+        try:
+            return moment and in_utc(moment)
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from error
 
     def wish(self) -> Wish:
         """What was typed, once it is valid."""

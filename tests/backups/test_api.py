@@ -1,7 +1,8 @@
 """Backups for programs: what they read, what they ask for, and what they are told when it cannot be."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
+from datetime import timezone as zone
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from backups.models import Backup, BackupAlert, BackupRun, Kind, Policy, Restore
 from controlplane.accounts.models import Person
 from controlplane.audit.models import Entry
 from controlplane.operations.models import Operation
+from controlplane.operations.registry import kind_of
 from tests.api.conftest import Caller, assert_problem, token
 from tests.backups.company import Make
 from tests.backups.history import base, entry, proven, wal
@@ -156,6 +158,15 @@ class TestTheFiltersOfTheCatalog:
         assert [one.pk for one in page.rows] == seen
 
 
+def any_moment(make_policy: Make) -> tuple[Backup, datetime]:
+    """A copy of the cluster of yesterday, and a moment to which its log leads."""
+    policy = make_policy("cluster", kind=Kind.PITR)
+    now = timezone.now()
+    first = base(policy, age=timedelta(days=1), segment=10)
+    wal(policy, (8, 99, now - timedelta(days=2), now))
+    return first, now - timedelta(hours=1)
+
+
 def unsaved_of(policy: Policy, number: int) -> Backup:
     backup = entry(policy)
     backup.delete()
@@ -199,6 +210,17 @@ class TestAsking:
         body = {"target": "new", "database": "shop_then", "moment": moment, **WHY}
         assert alices.post(f"backups/{older.pk}/restores", body).status_code == 201
         assert Restore.objects.get().backup == newer, "from the base that is nearest"
+
+    def test_a_moment_of_another_time_zone(self, alices: Caller, make_policy: Make) -> None:
+        """It is the same plan, which is still true when it starts."""
+        backup, moment = any_moment(make_policy)
+        body = {"target": "scratch", "moment": moment.isoformat()}
+        digest = alices.post(f"backups/{backup.pk}/plan", body).json()["plan"]["plan_digest"]
+        body |= {"moment": moment.astimezone(zone(timedelta(hours=2))).isoformat(), "plan_digest": digest, **WHY}
+        assert alices.post(f"backups/{backup.pk}/restores", body).status_code == 201
+        operation = Operation.objects.get()
+        kind = kind_of(operation)
+        assert kind.plan(operation, kind.facts(operation)).digest == operation.plan_digest == digest
 
     def test_a_restore_point(self, alices: Caller, policy: Policy) -> None:
         body = {"name": "before 1.5.0", **WHY}
@@ -307,6 +329,13 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("configuration", {"target": "configuration", "database": LONG}, "Give the name of a database"),
     ("configuration", {"target": "existing", "database": "shop"}, "the environment's configuration"),
     ("pitr", {"target": "scratch", "moment": "2020-01-01T00:00:00Z"}, "No moment is, before the first base backup"),
+    (
+        "pitr",
+        {"target": "scratch", "moment": "2020-01-01T12:00:00+10:00"},
+        "2020-01-01 02:00:00 UTC is not recoverable",
+    ),
+    ("pitr", {"target": "scratch", "moment": "0001-01-01T00:00:00+14:00"}, "In UTC this moment is before the year 1"),
+    ("pitr", {"target": "scratch", "moment": "9999-12-31T23:59:59-14:00"}, "or after the year 9999"),
 ]
 
 

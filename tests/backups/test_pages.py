@@ -17,6 +17,7 @@ from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.audit.models import Entry
 from controlplane.operations.models import Operation
+from controlplane.operations.registry import kind_of
 from controlplane.operations.states import State
 from environments.models import Environment
 from tests.backups.company import Make
@@ -162,6 +163,8 @@ class TestOne:
             ("database", "target=new&database=shop&table=a%20b", "is no name of a table"),
             ("pitr", "target=new&database=shop&moment=2020-01-01T00:00:00", "is not recoverable"),
             ("pitr", "target=new&database=shop&moment=soon", "Enter a valid date/time"),
+            ("pitr", "target=scratch&moment=2020-01-01T12:00:00%2B10:00", "2020-01-01 02:00:00 UTC is not recoverable"),
+            ("pitr", "target=scratch&moment=0001-01-01T00:00:00%2B14:00", "In UTC this moment is before the year 1"),
             ("uploads", "target=folder&folder=../up", "Give the folder a plain name"),
         ],
     )
@@ -172,8 +175,24 @@ class TestOne:
         client.force_login(alice)
         answer = client.get(f"/backups/{backup.pk}/restore?{query}")
         assert answer.status_code == 422 and words in text(answer)
-        typed = query.rpartition("=")[2].replace("%20", " ")
+        typed = query.rpartition("=")[2].replace("%20", " ").replace("%2B", "+")
         assert query.count("&") == 0 or f'value="{typed}"' in text(answer)
+
+
+def test_a_moment_of_another_time_zone(client: Client, alice: Person, make_policy: Make) -> None:
+    """Typed into the address: the plan is the one that the row gives back at the start."""
+    policy = make_policy("cluster", kind=Kind.PITR)
+    now = timezone.now()
+    backup = base(policy, age=timedelta(days=1), segment=10)
+    wal(policy, (8, 99, now - timedelta(days=2), now))
+    client.force_login(alice)
+    there = f"{(now + timedelta(hours=1)):%Y-%m-%dT%H:%M:%S}%2B02:00"
+    path = f"/backups/{backup.pk}/restore?target=scratch&moment={there}"
+    digest = client.get(path).context["draft"].plan.digest
+    assert client.post(path, {"plan_digest": digest, "reason": "because"}).status_code == 302
+    operation = Operation.objects.get()
+    kind = kind_of(operation)
+    assert kind.plan(operation, kind.facts(operation)).digest == operation.plan_digest == digest
 
 
 class TestAsking:
