@@ -1,7 +1,6 @@
 """Restore points for programs: everything of an environment at one moment, made together and restored together."""
 
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -15,7 +14,7 @@ from backups.access import HEAVY, load_point
 from backups.asking import AT_MOST, CREATED, BackupState, PlanOut, Verdict, WhatIs, ask, plan_out
 from backups.models import Backup, RestorePoint
 from backups.page import database_of
-from backups.restore_services import plan_of_point, request_point_restore
+from backups.restore_services import draft_point, plan_of_point, request_point_restore
 from controlplane.accounts.api import ApiRequest
 from controlplane.accounts.models import Role
 from controlplane.operations.api import Digest
@@ -146,14 +145,20 @@ def restore_whole_point(request: ApiRequest, point_id: int, body: PointRestoreIn
     found = load_point(request.auth, point_id, Role.OPERATOR)
     actor, reason, digest = request.auth, body.reason, body.plan_digest or ""
     database = database_of(found)
-    made: list[Plan] = []
+    seen: list[Plan | OperationError] = []
 
     def look() -> None:
-        with suppress(OperationError):  # it is raised again, and its answer kept, with the effect
-            made.append(plan_of_point(found, database))
+        try:
+            seen.append(draft_point(found, database))
+        except OperationError as error:  # raised with the effect, so that its answer is kept
+            seen.append(error)
 
     def make() -> Operation:
-        known = made[0] if made else None
+        if not seen:  # the key was there, and its time ran out just now
+            look()
+        (known,) = seen
+        if isinstance(known, OperationError):
+            raise known
         return request_point_restore(actor, found, database=database, reason=reason, plan_digest=digest, made=known)
 
     target = f"restore point {point_id}"

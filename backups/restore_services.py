@@ -246,23 +246,27 @@ def request_point_restore(
 
 
 def plan_of_point(point: RestorePoint, database: str) -> Plan:
+    """The same as `draft_point`, for pages: what cannot be asked is a refusal too. Raises Invalid, Conflict."""
+    try:
+        return draft_point(point, database)
+    except StepError as error:
+        raise Conflict(
+            f"What runs in {point.environment.slug} cannot be asked, so nobody can say which software has to come "
+            f"back: {str(error).rstrip('.')}. Nothing was changed. Try again, or restore its backups one by one."
+        ) from error
+
+
+def draft_point(point: RestorePoint, database: str) -> Plan:
     """How all of a restore point comes back. It asks what runs, so call it outside of transactions.
 
-    Raises Invalid, and Conflict when what runs cannot be asked.
+    Raises Invalid, and StepError when what runs cannot be asked.
     """
     parts = wishes_of(point, database)
     if not parts:
         raise Invalid(f"{point.name} has no part that can be restored in place.")
     for backup, wish in parts:
         _check(backup, wish)
-    aims = [aim_of(backup, wish) for backup, wish in parts]
-    try:
-        return point_restore_plan(aims, software_of(point))
-    except StepError as error:
-        raise Conflict(
-            f"What runs in {point.environment.slug} cannot be asked, so nobody can say which software has to come "
-            f"back: {str(error).rstrip('.')}. Nothing was changed. Try again, or restore its backups one by one."
-        ) from error
+    return point_restore_plan([aim_of(backup, wish) for backup, wish in parts], software_of(point))
 
 
 def software_of(point: RestorePoint) -> dict[str, Rollout]:

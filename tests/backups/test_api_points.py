@@ -8,9 +8,10 @@ from django.db import connection
 from backups import point_api, restore_services
 from backups.models import Backup, Kind, Policy, Restore, RestorePoint
 from backups.page import database_of
-from backups.restore_services import plan_of_point
+from backups.restore_services import draft_point, plan_of_point
 from controlplane.accounts.models import Person
-from controlplane.operations.models import Operation
+from controlplane.operations.errors import Invalid, StepError
+from controlplane.operations.models import IdempotencyKey, Operation
 from controlplane.operations.plans import Plan
 from environments.models import Environment
 from tests.api.conftest import Caller, assert_problem, token
@@ -124,15 +125,52 @@ class TestRestoring:
     ) -> None:
         depths = []
 
-        def plan(*values: Any) -> Plan:
+        def draft(*values: Any) -> Plan:
             depths.append(len(connection.savepoint_ids))
-            return plan_of_point(*values)
+            return draft_point(*values)
 
-        monkeypatch.setattr(point_api, "plan_of_point", plan)
-        monkeypatch.setattr(restore_services, "plan_of_point", lambda *values: 1 / 0)
+        monkeypatch.setattr(point_api, "draft_point", draft)
+        monkeypatch.setattr(restore_services, "draft_point", lambda *values: 1 / 0)
         outside = len(connection.savepoint_ids)
         assert alices.post(f"restore-points/{point.pk}/restores", WHY, key="k-1").status_code == 201
         assert depths == [outside]
+
+    @pytest.mark.parametrize("key", ["k-1", None])
+    def test_what_runs_cannot_be_asked(
+        self, alices: Caller, point: RestorePoint, monkeypatch: pytest.MonkeyPatch, key: str | None
+    ) -> None:
+        """It is asked once, and the same request is good as soon as it answers again."""
+        asked = []
+
+        def gone(*values: Any) -> None:
+            asked.append(len(connection.savepoint_ids))
+            raise StepError("the cluster is out of reach")
+
+        outside = len(connection.savepoint_ids)
+        path = f"restore-points/{point.pk}"
+        with monkeypatch.context() as patched:
+            patched.setattr(restore_services, "software_of", gone)
+            answer = alices.post(f"{path}/restores", WHY, key=key)
+            assert_problem(answer, 503, "cannot be asked what runs there", "the cluster is out of reach")
+            assert int(answer.headers["Retry-After"]) > 0 and asked == [outside]
+            seen = alices.get(path).json()
+            assert seen["plan"] is None and "the cluster is out of reach" in seen["cannot"], "the rest can be read"
+        assert not Operation.objects.exists() and not IdempotencyKey.objects.exists()
+        assert alices.post(f"{path}/restores", WHY, key=key).status_code == 201
+
+    def test_a_refusal_is_kept_and_nothing_asked_again(
+        self, alices: Caller, point: RestorePoint, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked = []
+
+        def refuses(*values: Any) -> None:
+            asked.append(1)
+            raise Invalid("It cannot be.")
+
+        monkeypatch.setattr(restore_services, "software_of", refuses)
+        first, second = (alices.post(f"restore-points/{point.pk}/restores", WHY, key="k-1") for _ in range(2))
+        assert_problem(first, 422, "It cannot be.")
+        assert first.content == second.content and len(asked) == 1
 
     def test_one_without_parts(self, alices: Caller, policy: Policy) -> None:
         empty = point_of()
