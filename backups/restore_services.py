@@ -294,9 +294,9 @@ def _way_back(driver: Driver, target: Target, to: Software) -> Rollout:
     running = driver.running(target)
     if not running:
         return _left("not brought back: no instance of it is declared")
-    if all(one.digest == to.digest for one in running):
-        return _left(ALREADY, f"{to.version} {to.digest}")
-    return driver.rollout(target, running, to)
+    # Nobody but the driver knows what else there may be to do: an instance may run it, and yet be out of rotation.
+    rollout = driver.rollout(target, running, to)
+    return rollout if rollout.steps else _left(ALREADY, f"{to.version} {to.digest}")
 
 
 def _left(why: str, now: str = "") -> Rollout:

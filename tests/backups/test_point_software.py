@@ -22,6 +22,8 @@ from controlplane.operations.plans import ALREADY
 from controlplane.operations.registry import kind_of
 from controlplane.operations.states import State
 from environments.drivers import DRIVERS
+from environments.drivers.base import Software
+from environments.drivers.local import folder_of, instance_folder
 from environments.models import ConfigEntry, Environment, Placement, Service
 from environments.targets import target_of
 from tests.backups.company import Make
@@ -124,6 +126,22 @@ class TestItComesBack:
         assert plan.changes[-1] == {"what": BACKEND, "from": f"1.4.0 {release('1.4.0').digest}", "to": ALREADY}
         assert carry_out(shop.ask(point)).state == State.SUCCEEDED
         assert shop.fleets[BACKEND].effects() == before and shop.row().get().changed_by == "Zoe"
+
+    def test_what_is_out_of_rotation_is_put_back(self, shop: Shop) -> None:
+        """It runs what it ran; a deployment of the same digest would put it back too."""
+        point = shop.make_point()
+        target = target_of(shop.row().get(), configuration="")
+        marker = instance_folder(folder_of(target, target.instances[1])).marker
+        marker.touch()
+        driver, digest = DRIVERS["local"], release("1.4.0").digest
+        deployed = driver.rollout(target, driver.running(target), Software("1.4.0", "", digest))
+        plan = plan_of_point(point, "")
+        assert [step.key for step in plan.steps if "/" in step.key] == [f"1/{step.key}" for step in deployed.steps]
+        said = {row["what"]: row["to"] for row in plan.changes}
+        assert said[f"{BACKEND}: {BACKEND}-1"] == ALREADY and said[f"{BACKEND}: {BACKEND}-2"] == f"1.4.0 {digest}"
+        assert carry_out(shop.ask(point)).state == State.SUCCEEDED
+        assert not marker.exists() and shop.versions() == ["1.4.0", "1.4.0"]
+        assert plan_of_point(point, "").changes[-1]["to"] == ALREADY
 
     def test_what_was_deployed_ahead_of_the_point_is_in_it(self, shop: Shop) -> None:
         made = request_restore_point(Actor(shop.alice), shop.production, name="before", reason="because")
