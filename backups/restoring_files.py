@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from botocore.exceptions import ClientError
 
@@ -28,7 +28,7 @@ from backups.sealing import Sealer
 from backups.storage.base import Store
 from backups.storage.s3_bucket import Bucket
 from backups.storage.s3_reading import Reading
-from backups.storage.s3_upload import Upload
+from backups.storage.s3_upload import PART_BYTES, Upload, abort
 from controlplane.operations.errors import StepError
 
 __all__ = [
@@ -45,6 +45,16 @@ FOLDER = "files/"
 FILE_MODE = 0o644  # for files whose source knows no modes
 PERMISSIONS = 0o777  # nobody gets a program that runs as its owner out of a backup
 TELL_SECONDS = 1.0
+UPLOAD = "upload"  # in the checkpoint: key and id of the upload that was begun last
+
+Outcome = bool | Callable[[], None]
+
+
+class Keeper(Hand, Protocol):
+    """A hand that also knows what was kept by those who tried before."""
+
+    @property
+    def checkpoint(self) -> Mapping[str, Any]: ...
 
 
 @dataclass
@@ -121,15 +131,17 @@ def restore_files(
 
 
 def restore_files_to_bucket(
-    manifest: Mapping[str, Any], store: Store, sealer: Sealer, bucket: Bucket, hand: Hand
+    manifest: Mapping[str, Any], store: Store, sealer: Sealer, bucket: Bucket, hand: Keeper
 ) -> Restored:
     """The same into a bucket, or below a prefix in it: what is not in the backup stays.
 
-    An object of the same size is read, to compare it. Raises StepError, and then what was written so far stays.
+    An object of the same size is read, to compare it. Raises StepError, and then what was written so far stays. The
+    bucket is in use: only an upload that this restore began is aborted, which the hand remembers.
     """
     backup = _Backup(manifest, store, sealer, b"")
     done = Restored()
-    _each(backup, hand, done, lambda one, workers: _into_bucket(backup, bucket, one, workers))
+    _abort_unfinished(bucket, hand)
+    _each(backup, hand, done, lambda one, workers: _into_bucket(backup, bucket, one, workers, hand))
     return _told(done, hand)
 
 
@@ -138,11 +150,14 @@ def _told(done: Restored, hand: Hand) -> Restored:
     return done
 
 
-def _each(backup: _Backup, hand: Hand, done: Restored, restore: Callable[[Indexed, Crew], bool]) -> None:
-    """All files, a few at a time. restore: whether it had to be written."""
+def _each(backup: _Backup, hand: Hand, done: Restored, restore: Callable[[Indexed, Crew], Outcome]) -> None:
+    """All files, a few at a time. restore: whether it had to be written, or what writes it, in this thread."""
     total, told = int(backup.manifest["facts"]["bytes"]), 0.0
     with crew(hand.check) as workers:
-        for size, written in workers.each(lambda one: (one.size, restore(one, workers)), backup.files()):
+        for size, outcome in workers.each(lambda one: (one.size, restore(one, workers)), backup.files()):
+            if callable(outcome):
+                outcome()
+            written = bool(outcome)
             done.bytes += size
             done.written += written
             done.same += not written
@@ -207,14 +222,38 @@ def _tidy(backup: _Backup, target: Beneath, hand: Hand, done: Restored, *, remov
 # --- a bucket ------------------------------------------------------------------------------------------
 
 
-def _into_bucket(backup: _Backup, bucket: Bucket, one: Indexed, workers: Crew) -> bool:
+def _abort_unfinished(bucket: Bucket, hand: Keeper) -> None:
+    """What a killed worker had begun. Another upload, of the same key even, may be the application's."""
+    if UPLOAD not in hand.checkpoint:
+        return
+    key, upload = hand.checkpoint[UPLOAD]
+    hand.check()
+    try:
+        abort(bucket, key, upload)
+    except StepError as error:
+        if not error.permanent:
+            raise
+        hand.log(f"upload {upload} of {key}, begun before, stays: {error}", level="warning")
+
+
+def _into_bucket(backup: _Backup, bucket: Bucket, one: Indexed, workers: Crew, hand: Keeper) -> Outcome:
     if one.name.endswith(b"/") and one.size == 0:  # how buckets spell a folder: there is nothing in it
         return False
     key = _object_name(one.name)
     if _size_of(bucket, key) == one.size and _sha256_of(bucket, key) == one.sha256:
         return False
-    # Not by the storage itself, which refuses names that its own objects never have.
-    Upload(bucket, key, workers.check).run(backup.content(one, workers))
+
+    def write() -> None:
+        # Not by the storage itself, which refuses names that its own objects never have.
+        upload = Upload(bucket, key, workers.check, ours=False, begun=begun)
+        upload.run(backup.content(one, workers))
+
+    def begun(upload: str) -> None:
+        hand.save_checkpoint(**{UPLOAD: [key, upload]})
+
+    if one.size >= PART_BYTES:
+        return write  # in parts: the hand, which has to remember it, is not for the crew's threads
+    write()
     return True
 
 

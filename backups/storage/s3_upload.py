@@ -7,6 +7,8 @@
    but nobody heard of it" ends well, and a writer that was frozen while another one abandoned its upload does not
    take the other's object for its own.
 4. In the end the storage is asked for the size (and the lock) of what it holds.
+5. Where others write under the same key, too, nothing is removed or aborted that this upload did not begin itself: what
+   is found there may be theirs. Whoever goes on after a killed worker has to be told what it had begun, by `begun`.
 """
 
 import base64
@@ -42,10 +44,22 @@ def part_bytes(number: int) -> int:
 
 
 class Upload:
-    """One object on its way. check: see `base.Store.put`."""
+    """One object on its way. check: see `base.Store.put`.
 
-    def __init__(self, bucket: Bucket, key: str, check: Callable[[], None]) -> None:
+    ours: nobody else writes under the key. begun: told the id of an upload in parts before the first of them is sent.
+    """
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        key: str,
+        check: Callable[[], None],
+        *,
+        ours: bool = True,
+        begun: Callable[[str], None] = lambda upload: None,
+    ) -> None:
         self._bucket, self._client, self._key, self._check = bucket, bucket.client, key, check
+        self._ours, self._begun = ours, begun
         self._token = secrets.token_hex(16)
         self._size = 0
         self._digest = hashlib.sha256()
@@ -114,6 +128,7 @@ class Upload:
         self._check()
         upload = self._begin()
         try:
+            self._begun(upload)
             sent = self._send_all(upload, parts)
             self._check()
             return self._complete(upload, sent)
@@ -137,7 +152,9 @@ class Upload:
         return upload
 
     def _abort_those_nobody_knows(self, known: str) -> None:
-        """An answer that was lost may have begun an upload all the same. Nobody else may write under our key."""
+        """An answer that was lost may have begun an upload all the same: without a part, so it may stay if need be."""
+        if not self._ours:
+            return
         self._check()
         with suppress(StepError):
             for key, upload in uploads(self._bucket, self._key):
@@ -232,7 +249,7 @@ class Upload:
         return _version(found)
 
     def _confirm(self, version: str) -> None:
-        """Raises StepError when the storage does not hold what was sent, and removes it."""
+        """Raises StepError when the storage does not hold what was sent, and removes it if it can only be ours."""
         which = {**self._bucket.at(self._key), **({"VersionId": version} if version else {})}
         with self._bucket.words("GetObject", self._key):
             try:
@@ -244,9 +261,10 @@ class Upload:
                 raise StepError(words) from error
         if found["ContentLength"] != self._size:
             self._remove(which)
+            words = "It was removed" if self._ours else "Somebody else may have written it since, so it stays"
             raise StepError(
                 f"{self._key} has {found['ContentLength']} bytes in bucket {self._bucket.name}, but {self._size} were "
-                "sent. It was removed; try again."
+                f"sent. {words}; try again."
             )
         if self._bucket.lock_days and not found.get("ObjectLockRetainUntilDate"):
             self._lock(which)
@@ -269,6 +287,8 @@ class Upload:
             )
 
     def _remove(self, which: dict[str, Any]) -> None:
+        if not self._ours:
+            return
         with suppress(StepError), self._bucket.words("DeleteObject", self._key):
             self._client.delete_object(**which)
 

@@ -27,7 +27,7 @@ from tests.backups.company import Make, back_up
 from tests.backups.crashes import Crash, dying
 from tests.backups.files import Manifest, Shelf
 from tests.backups.test_uploads_restore import forged
-from tests.backups.wire import DENIED, OwnBucket
+from tests.backups.wire import BROKEN, DENIED, LOST_AFTER, Fault, OwnBucket
 
 pytest_plugins = ["tests.backups.stores"]
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -49,6 +49,10 @@ def put(bucket: OwnBucket) -> Put:
 def there(bucket: OwnBucket) -> dict[str, bytes]:
     keys = bucket.keys()
     return {key: bucket.client.get_object(Bucket=bucket.name, Key=key)["Body"].read() for key in keys}
+
+
+def upload_ids(bucket: OwnBucket) -> list[str]:
+    return [one["UploadId"] for one in bucket.client.list_multipart_uploads(Bucket=bucket.name).get("Uploads", [])]
 
 
 def carry_out(operation: Operation, worker: str = "w1") -> Operation:
@@ -113,6 +117,51 @@ class TestTheFiles:
         with pytest.raises(LeaseLost):
             self.restore(shelf, bucket)
         assert there(bucket)["up/a.png"] == b"b"
+
+    def test_what_the_application_writes_meanwhile_stays(self, shelf: Shelf, bucket: OwnBucket, put: Put) -> None:
+        """Between our writing and our looking at it."""
+        put("up/a.png", b"b")
+
+        def overwrite() -> None:
+            if bucket.proxy.asked["PutObject"]:
+                put("up/a.png", b"of the application")
+
+        bucket.proxy.will("HeadObject", *[Fault(before=overwrite, passes=True)] * 5)
+        with pytest.raises(StepError, match=r"has 18 bytes .* but 1 were sent. Somebody else may have written it"):
+            self.restore(shelf, bucket)
+        assert there(bucket)["up/a.png"] == b"of the application"
+
+    def test_an_upload_that_was_left_is_aborted_and_no_other(self, shelf: Shelf, bucket: OwnBucket, put: Put) -> None:
+        put("up/b/c.png", b"newer")
+        theirs = bucket.client.create_multipart_upload(Bucket=bucket.name, Key="up/b/c.png")["UploadId"]
+        bucket.proxy.will("UploadPart", BROKEN, BROKEN)
+        bucket.proxy.will("AbortMultipartUpload", BROKEN)  # as if the worker had been killed
+        with pytest.raises(StepError, match="s3:UploadPart"):
+            self.restore(shelf, bucket)
+        assert bucket.uploads() == ["up/b/c.png"] * 2
+        bucket.proxy.reset()
+        assert self.restore(shelf, bucket).written == 1
+        assert upload_ids(bucket) == [theirs]
+
+    def test_one_that_may_not_be_aborted_is_told(self, shelf: Shelf, bucket: OwnBucket, put: Put) -> None:
+        put("up/b/c.png", b"newer")
+        bucket.proxy.will("UploadPart", BROKEN, BROKEN)
+        bucket.proxy.will("AbortMultipartUpload", BROKEN, DENIED)
+        with pytest.raises(StepError, match="s3:UploadPart"):
+            self.restore(shelf, bucket)
+        (left,) = upload_ids(bucket)
+        bucket.proxy.faults["UploadPart"].clear()
+        assert self.restore(shelf, bucket).written == 1
+        (told,) = [line for line in shelf.hand.lines if left in line]
+        assert told.startswith(f"upload {left} of b/c.png, begun before, stays: S3 does not allow s3:Abort")
+
+    def test_a_lost_answer_is_no_reason_to_abort_theirs(self, shelf: Shelf, bucket: OwnBucket, put: Put) -> None:
+        put("up/b/c.png", b"newer")
+        theirs = bucket.client.create_multipart_upload(Bucket=bucket.name, Key="up/b/c.png")["UploadId"]
+        bucket.proxy.will("CreateMultipartUpload", LOST_AFTER)
+        with pytest.raises(StepError, match="No answer to s3:CreateMultipartUpload"):
+            self.restore(shelf, bucket)
+        assert theirs in upload_ids(bucket)
 
     @pytest.mark.parametrize("name", [b"../x", b"a/../../x", b"./a", b"a\0b", os.fsencode("caf\udce9"), b""])
     def test_a_name_that_leads_out_or_is_none_is_refused(self, tmp_path: Path, bucket: OwnBucket, name: bytes) -> None:
