@@ -296,7 +296,11 @@ def _way_back(driver: Driver, target: Target, to: Software) -> Rollout:
         return _left("not brought back: no instance of it is declared")
     # Nobody but the driver knows what else there may be to do: an instance may run it, and yet be out of rotation.
     rollout = driver.rollout(target, running, to)
-    return rollout if rollout.steps else _left(ALREADY, f"{to.version} {to.digest}")
+    if rollout.unforeseen and any(one.digest != to.digest for one in running):
+        return _left(f"not brought back: {rollout.unforeseen}")
+    if rollout.unforeseen or not rollout.steps:
+        return _left(ALREADY, f"{to.version} {to.digest}")
+    return rollout
 
 
 def _left(why: str, now: str = "") -> Rollout:

@@ -56,11 +56,15 @@ class Running:
 
 @dataclass(frozen=True)
 class Rollout:
-    """What a change would do: its steps, the steps that put it back, and its from → to, an instance a row."""
+    """What a change would do: its steps, the steps that put it back, and its from → to, an instance a row.
+
+    unforeseen: why nobody can say beforehand that it is the release that comes, in words; "" where it is.
+    """
 
     steps: tuple[StepSpec, ...]
     recovery: tuple[StepSpec, ...]
     changes: tuple[dict[str, str], ...] = field(default=())
+    unforeseen: str = ""
 
 
 class Driver(Protocol):

@@ -204,4 +204,5 @@ def _forced(target: Target, now: RunningRevision, to: Software) -> Rollout:
         "from": _named(now),
         "to": f"{_named(to)}, if the tag in {runs['family']} points to it",
     }
-    return Rollout(steps, (), (change,))
+    tag = f"the tag in {runs['family']} decides what runs there (force_new_deployment)"
+    return Rollout(steps, (), (change,), unforeseen=f"{tag}; point it to {to.version}, then deploy that")
