@@ -107,7 +107,7 @@ class WishForm(forms.Form):
         try:
             return moment and in_utc(moment)
         except ValueError as error:
-            raise forms.ValidationError(str(error)) from error
+            raise forms.ValidationError(f"{error}.") from error
 
     def wish(self) -> Wish:
         """What was typed, once it is valid."""

@@ -54,7 +54,7 @@ def in_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC)
     except OverflowError as error:
-        raise ValueError("In UTC this moment is before the year 1 or after the year 9999.") from error
+        raise ValueError("In UTC this moment is before the year 1 or after the year 9999") from error
 
 
 @dataclass(frozen=True)

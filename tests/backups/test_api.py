@@ -349,6 +349,13 @@ def test_a_wish_that_cannot_be_is_refused_in_words(
     assert not Operation.objects.exists()
 
 
+def test_the_refusal_of_a_year_is_one_sentence(alices: Caller, make_policy: Make) -> None:
+    backup = entry(make_policy("pitr", kind=Kind.PITR))
+    body = {"target": "scratch", "moment": "0001-01-01T00:00:00+14:00"}
+    told = assert_problem(alices.post(f"backups/{backup.pk}/plan", body), 422)
+    assert told["detail"].endswith("after the year 9999.") and not told["detail"].endswith("..")
+
+
 def test_the_nearest_moments_are_told(alices: Caller, make_policy: Make) -> None:
     policy = make_policy("cluster", kind=Kind.PITR)
     now = timezone.now()
