@@ -61,6 +61,16 @@ SETTINGS = {
     "log_timezone": "UTC",
 }
 
+# Statements that confine a role which may only read. Event triggers first: they would run, as the superuser, on the
+# others, but never on a statement about themselves. A definer's rights are the superuser's, since dumps are loaded
+# without owners. Modes are named where OUT arguments could make two procedures look alike.
+CONFINE = (
+    "SELECT format('ALTER EVENT TRIGGER %I DISABLE', evtname) FROM pg_event_trigger WHERE evtenabled <> 'D'",
+    "SELECT format('ALTER ROUTINE %I.%I(%s) SECURITY INVOKER', nspname, proname,"
+    " pg_get_function_identity_arguments(p.oid))"
+    " FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace WHERE prosecdef",
+)
+
 Wait = Callable[[float], None]
 # Servers that this process started and left: kept, so that their end is taken note of.
 _left: list[subprocess.Popen[bytes]] = []
@@ -178,12 +188,18 @@ class Scratch:
     def reader(self, database: str) -> programs.Server:
         """How a database of it is reached by a new role that may read all of it, hidden rows too, and do nothing else.
 
-        Whoever is let in as the superuser stays one whatever role is set, so this role logs in by itself.
+        Whoever is let in as the superuser stays one whatever role is set, so this role logs in by itself. From now on
+        every routine of the database runs with the rights of its caller.
         """
         name = f"reader_{secrets.token_hex(8)}"  # a restored cluster has roles of its own
         role, place = Identifier(name), Identifier(database)
         # A restored database may be read-only by its own settings, or closed to roles that it does not name.
-        with self.server(database).connect(autocommit=True, options="-c default_transaction_read_only=off") as admin:
+        # Its own settings must not choose what the names of the superuser's statements mean, either.
+        options = "-c default_transaction_read_only=off -c search_path=pg_catalog"
+        with self.server(database).connect(autocommit=True, options=options) as admin:
+            for statements in CONFINE:
+                for (statement,) in admin.execute(statements.encode()).fetchall():
+                    admin.execute(statement.encode())
             admin.execute(
                 SQL(
                     "CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION BYPASSRLS"

@@ -32,8 +32,18 @@ CREATE SCHEMA closed; CREATE TABLE closed.inside AS SELECT 1 AS id; REVOKE ALL O
 CREATE TABLE hidden AS SELECT n FROM generate_series(1, 5) n;
 ALTER TABLE hidden ENABLE ROW LEVEL SECURITY; ALTER TABLE hidden FORCE ROW LEVEL SECURITY;
 CREATE VIEW seen AS SELECT * FROM closed.inside; CREATE MATERIALIZED VIEW kept AS SELECT count(*) AS n FROM plain;
+CREATE VIEW file AS SELECT pg_read_file('PG_VERSION') AS text;
+CREATE TYPE closed."a kind" AS (id int);
+CREATE FUNCTION closed."is ""sane"";"("of, what" text, closed."a kind"[] DEFAULT NULL) RETURNS boolean
+  LANGUAGE plpgsql SECURITY DEFINER AS $$
+  BEGIN EXECUTE 'COPY (SELECT 1) TO PROGRAM ' || quote_literal($1); RETURN true; END $$;
+CREATE FUNCTION closed.counted() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM hidden';
+CREATE PROCEDURE closed.alike(int, OUT int) LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+CREATE PROCEDURE closed.alike(int, int) LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+CREATE FUNCTION closed.refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'nobody alters'; END $$;
+CREATE EVENT TRIGGER "no one" ON ddl_command_start WHEN TAG IN ('ALTER ROUTINE') EXECUTE FUNCTION closed.refuse();
 """
-AWAY = "DROP TABLE plain, hidden, closed.inside CASCADE; DROP SCHEMA closed"
+AWAY = 'DROP EVENT TRIGGER "no one"; DROP TABLE plain, hidden CASCADE; DROP VIEW file; DROP SCHEMA closed CASCADE'
 READS = [
     {"sql": sql}
     for sql in (
@@ -42,12 +52,15 @@ READS = [
         "SELECT count(*) = 5 FROM hidden;",
         "SELECT (SELECT count(*) FROM seen) = 1 AND (SELECT n FROM kept) = 2",
         "SELECT count(*) = 2 FROM plain WHERE text NOT LIKE '%s'",
+        "SELECT closed.counted() = 5",
     )
 ]
 RUNS = "COPY (SELECT 1) TO PROGRAM ''touch {marker}''"
 TRIES = {
     "COPY (SELECT 1) TO PROGRAM 'touch {marker}'": "permission denied to COPY to or from an external program",
     "SELECT pg_read_file('PG_VERSION') <> ''": "permission denied for function pg_read_file",
+    "SELECT text <> '' FROM file": "permission denied for function pg_read_file",
+    'SELECT closed."is ""sane"";"(\'touch {marker}\')': "permission denied to COPY to or from an external program",
     "CREATE TABLE mine (id int)": "cannot execute CREATE TABLE in a read-only transaction",
     'SET ROLE "{superuser}"': 'permission denied to set role "{superuser}"',
     'SET SESSION AUTHORIZATION "{superuser}"': 'permission denied to set session authorization "{superuser}"',
@@ -115,7 +128,7 @@ def proven(alice: Person, policy: Policy, checks: list[dict[str, str]]) -> Opera
 def test_they_read_every_table_and_the_rows_that_are_hidden_from_others(tested: Policy, alice: Person) -> None:
     operation = proven(alice, tested, READS)
     assert operation.state == State.SUCCEEDED, operation.outcome
-    assert "5 checks of your own agree" in only_backup().verdict_words
+    assert "6 checks of your own agree" in only_backup().verdict_words
 
 
 def test_whatever_else_they_try_is_refused_and_said(tested: Policy, alice: Person, marker: Path) -> None:
