@@ -113,7 +113,8 @@ class Server:
 
     def connect(self, **options: Any) -> "psycopg.Connection[tuple[Any, ...]]":
         """A connection. Raises StepError, in words without the password."""
-        defaults = {"connect_timeout": CONNECT_SECONDS, "application_name": "controlplane", **KEEPALIVE}
+        defaults = {"connect_timeout": CONNECT_SECONDS, "application_name": "controlplane", "client_encoding": "UTF8",
+                    **KEEPALIVE}  # fmt: skip
         try:
             return psycopg.connect(
                 host=self.host, port=self.port, user=self.user, password=self.password, dbname=self.database,

@@ -100,7 +100,7 @@ def restore_into_scratch(
         scratch.initialise()
         scratch.start(hand.wait)
         server = scratch.server(RESTORED)
-        create(server)
+        create(server, source.manifest["facts"].get("encoding", ""))
         load(source, server, scratch, hand, schema=schema, table=table)
         return server
     program("postgres")  # without it nothing can be said of the backup
@@ -109,10 +109,11 @@ def restore_into_scratch(
     return scratch.server(Server.at(str(source.policy.settings["database"])).database)
 
 
-def create(server: Server) -> None:
-    """Make an empty database on a scratch server."""
+def create(server: Server, encoding: str = "") -> None:
+    """Make an empty database on a scratch server; one that takes any bytes where the backed up one did."""
+    anything = " ENCODING 'SQL_ASCII' LOCALE 'C'" if encoding == "SQL_ASCII" else ""
     with server.named("postgres").connect(autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{server.database}" TEMPLATE template0')
+        connection.execute(f'CREATE DATABASE "{server.database}" TEMPLATE template0{anything}'.encode())
 
 
 def load(

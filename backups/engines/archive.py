@@ -10,6 +10,7 @@ reads that, with less work, and it becomes smaller, since a length before each r
 The hash is of the text alone, so it does not depend on how the chunks are cut.
 """
 
+import codecs
 import re
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -40,6 +41,14 @@ def quoted(*names: str) -> str:
 
 def _header_of(chunk: bytes) -> bytes:
     return b"\0" + len(chunk).to_bytes(4, "little")
+
+
+def _codec_of(encoding: str) -> str:
+    """Python's name of an encoding that PostgreSQL has."""
+    try:
+        return codecs.lookup(encoding.replace("WIN", "cp").replace("KOI8", "koi8_")).name
+    except LookupError:
+        return "utf-8"
 
 
 @dataclass(frozen=True)
@@ -133,6 +142,7 @@ class Walker:
         self._pieces: list[bytes] = []
         self._version = (0, 0)
         self._row_is_chunk = True
+        self._codec = "utf-8"  # of names: that of the database, which the first entry says
         self._between = False  # at the end of a block of data, or of the table of contents
         self._walk = self._everything()
         next(self._walk)
@@ -175,6 +185,8 @@ class Walker:
         for _ in range(count):
             item = yield from self._item()
             self.archive.items[item.number] = item
+            if item.kind == "ENCODING":
+                self._codec = _codec_of(self.archive.encoding)
         self.archive.contents_read = True
         while True:
             self._between = True
@@ -303,7 +315,7 @@ class Walker:
         length = yield from self._integer()
         if length < 0:
             return None
-        return (yield from self._bytes(length)).decode(errors="replace")
+        return (yield from self._bytes(length)).decode(self._codec, errors="replace")
 
     def _text(self) -> Generator[None, None, str]:
         return (yield from self._text_or_none()) or ""

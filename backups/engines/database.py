@@ -2,8 +2,8 @@
 
 1. A transaction exports its snapshot, and pg_dump reads from exactly that.
 2. What it writes is read as it flows by: the rows and a hash of each table (`archive.py`).
-3. The same transaction says which tables there are, and counts where its statistics expect other numbers. A dump
-   without one of them, or with other numbers, is refused.
+3. The same transaction says which tables there are, and counts the rows of the small ones, and of those whose
+   statistics expect far other numbers. A dump without one of them, or with other numbers, is refused.
 4. Only when pg_dump ended well, its archive is whole and the numbers agree does the stream end; anything else makes
    the storage abort the upload. So an object that is there is a whole one.
 
@@ -111,7 +111,7 @@ class DatabaseEngine:
             check_version(server, connection)
             snapshot = _begin(server, connection)
             hand.log(f"dumping {server} as of {snapshot.as_of:%H:%M:%S} UTC, PostgreSQL {snapshot.server_version}")
-            recount = Recount(server, connection, all_tables=not exclude)
+            recount = Recount(server, connection, all_rows=not exclude)
             with Dump(server, f"--snapshot={snapshot.name}", *exclude) as dump:
                 pieces = _Pieces(dump, recount, snapshot, hand)
                 with closing(pieces.stream()) as stream, closed(job.sealer.seal(stream)) as sealed:

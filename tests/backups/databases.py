@@ -98,11 +98,11 @@ def url_of(server: Server) -> str:
 
 
 @contextmanager
-def database(script: str = "") -> Iterator[Server]:
+def database(script: str = "", *, encoding: str = "UTF8") -> Iterator[Server]:
     """A database of its own on the tests' server, dropped at the end."""
     server = Server.of_url(os.environ["DATABASE_URL"]).named(f"backup_{secrets.token_hex(6)}")
     with closing(server.named("postgres").connect(autocommit=True)) as admin:
-        admin.execute(f'CREATE DATABASE "{server.database}" TEMPLATE template0')
+        admin.execute(f"CREATE DATABASE \"{server.database}\" TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'")
         try:
             if script:
                 run(server, script)

@@ -15,10 +15,12 @@ import pyrage
 import pytest
 import zstandard
 
+from backups.engines import counting, dumping
 from backups.engines import database as engine
-from backups.engines import dumping
-from backups.engines.counting import is_doubtful
+from backups.engines.archive import Archive, Item, TableData
+from backups.engines.counting import Recount, is_doubtful
 from backups.engines.database import DatabaseEngine
+from backups.engines.restoring import compare
 from backups.manifest import encoded
 from backups.programs import Server, program
 from backups.sealing import Sealer, new_identity
@@ -199,11 +201,12 @@ def test_a_dump_that_lost_rows_is_refused(statistics: bool, tmp_path: Path, monk
         assert nobody_left(server)
 
 
-def test_a_dump_that_lost_a_table_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("settings", [{}, {"exclude": ["other"]}])
+def test_a_dump_that_lost_a_table_is_refused(settings: Any, tmp_path: Path, monkeypatch: Any) -> None:
     poor = poor_pg_dump(tmp_path, '[ "$1" = --version ] || set -- "$@" --exclude-table=small')
     (tmp_path / "store").mkdir()
     with database(f"{SMALL}; CREATE TABLE other (n int)") as server:
-        job = job_for(server, tmp_path / "store", monkeypatch)
+        job = job_for(server, tmp_path / "store", monkeypatch, **settings)
         monkeypatch.setattr("django.conf.settings.POSTGRES_PROGRAMS", poor)
         assert str(refused(job)) == "The dump holds nothing of public.small, which the server has."
         assert not list((tmp_path / "store").rglob("*.*"))
@@ -211,11 +214,71 @@ def test_a_dump_that_lost_a_table_is_refused(tmp_path: Path, monkeypatch: Any) -
 
 @pytest.mark.parametrize(
     ("came", "expected", "doubtful"),
-    [(0, -1, True), (12, 12, False), (0, 1000, False), (0, 1001, True), (900_000, 1_000_000, False),
+    [(0, -1, True), (12, 12, True), (10_001, 10_001, False), (0, 10_001, True), (900_000, 1_000_000, False),
      (899_999, 1_000_000, True), (1_100_001, 1_000_000, True)],
 )  # fmt: skip
-def test_the_server_counts_where_its_statistics_expect_others(came: int, expected: float, doubtful: bool) -> None:
+def test_the_server_counts_what_is_small_or_far_from_its_statistics(came: int, expected: float, doubtful: bool) -> None:
     assert is_doubtful(came, expected) == doubtful
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["TRUNCATE large", "ALTER TABLE large ALTER n TYPE bigint", "DROP TABLE large",
+     "ALTER TABLE large RENAME TO former; CREATE TABLE large AS SELECT 1 AS n"],
+)  # fmt: skip
+def test_what_waited_behind_pg_dump_is_no_fault_of_the_dump(change: str, monkeypatch: Any) -> None:
+    """A large table without statistics is counted once pg_dump has let go of it, and then it is another one."""
+    with database(LARGE) as server:
+        changing = threading.Thread(target=run, args=(server, change))
+        agree = Recount.agree
+
+        def agree_later(*arguments: Any) -> None:
+            changing.join()
+            agree(*arguments)
+
+        monkeypatch.setattr(Recount, "agree", agree_later)
+        manifest = backed_up(job_for(server, Slow(changing.start), monkeypatch))  # type: ignore[arg-type]
+        assert manifest["facts"]["tables"][0]["rows"] == 400000
+
+
+def test_a_server_that_is_frozen_while_it_counts(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(counting, "CANCEL_SECONDS", 0.5)
+    with database(SMALL) as server, closing(server.connect(autocommit=True)) as connection:
+        connection.execute("BEGIN")
+        pid = connection.info.backend_pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(StepError, match="wanted"):
+                Recount(server, connection, all_rows=True).agree(Archive(), unwanted)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
+def unwanted() -> None:
+    raise StepError("It is not wanted any more.")
+
+
+def test_a_count_that_breaks_is_no_agreement(monkeypatch: Any) -> None:
+    with database(SMALL) as server, closing(server.connect(autocommit=True)) as connection:
+        connection.execute("BEGIN")
+        monkeypatch.setattr(counting, "is_doubtful", lambda came, expected: 1 / 0)
+        archive = Archive()
+        archive.items[1] = item = Item(1, True, "TABLE DATA", "public", "small", "", "", (), 0)
+        archive.tables.append(TableData(item, rows=12))
+        with pytest.raises(ZeroDivisionError):
+            Recount(server, connection, all_rows=True).agree(archive, lambda: None)
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "EUC_JP"])
+def test_a_database_that_is_not_in_utf8(encoding: str, tmp_path: Path, monkeypatch: Any) -> None:
+    with database("", encoding=encoding) as server:
+        run(server, 'CREATE TABLE "größe" (text text)' if encoding == "LATIN1" else 'CREATE TABLE "grosse" (text text)')
+        table, text = ('"größe"', "schön") if encoding == "LATIN1" else ("grosse", "plain")
+        run(server, f"INSERT INTO {table} VALUES ('{text}')")
+        (manifest,) = [backed_up(job_for(server, tmp_path, monkeypatch))]
+        assert [(one["name"], one["rows"]) for one in manifest["facts"]["tables"]] == [(f"public.{table}", 1)]
+        assert manifest["facts"]["encoding"] == encoding
+        assert compare(manifest, server, Notes()) == []
 
 
 def test_a_table_that_is_dropped_while_it_begins(tmp_path: Path, monkeypatch: Any) -> None:
