@@ -36,6 +36,7 @@ from controlplane.operations.registry import Seen, StepContext, StepFunction
 from controlplane.operations.states import EXECUTING
 
 SCRATCH_LIVES = timedelta(hours=4)
+RENAME = sql.SQL("ALTER DATABASE {} RENAME TO {}")
 
 
 # --- into a scratch database that a person looks into -------------------------------------------------
@@ -190,8 +191,7 @@ def _restore_database(
             take_over(server, database, name, context)
         else:
             context.check()
-            rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
-            _run(server, rename.format(sql.Identifier(name), sql.Identifier(database)))
+            _run(server, RENAME.format(sql.Identifier(name), sql.Identifier(database)))
         context.save_checkpoint(restored=name if fresh else database)
 
 
@@ -220,34 +220,47 @@ def _drop_restored(context: StepContext, *, backup: int, database: str, fresh: b
 
 
 def _observe_swap(context: StepContext, *, backup: int, database: str) -> Seen:
-    server = _server(source_of(backup))
-    return Seen.DONE if _mark_of(server, database) == _mark(context.operation_id) else Seen.NOT_DONE
+    with no_doubt(f"looking whether {database} was replaced"):
+        server = _server(source_of(backup))
+        in_place = _mark_of(server, database) == _mark(context.operation_id)
+        return Seen.DONE if in_place and _is_open(server, database) else Seen.NOT_DONE
 
 
 def _swap(context: StepContext, *, backup: int, database: str) -> None:
     """Both renames in one transaction. Whoever is connected is disconnected, and kept out until it is done."""
-    server = _server(source_of(backup))
+    with no_doubt(f"replacing {database}"):
+        server = _server(source_of(backup))
+        there = _mark_of(server, database)
+        context.check()
+        if there == _mark(context.operation_id):
+            _open(server, database)  # another worker came so far, and the next one shut it in vain
+        elif there is None:
+            fresh = sql.Identifier(_fresh_name(database, context.operation_id))
+            _run(server, RENAME.format(fresh, sql.Identifier(database)))
+        else:
+            _exchange(context, server, database)
+
+
+def _exchange(context: StepContext, server: Server, database: str) -> None:
+    replaced = _replaced_name(database, context.operation_id)
     here, fresh = sql.Identifier(database), sql.Identifier(_fresh_name(database, context.operation_id))
-    old = sql.Identifier(_replaced_name(database, context.operation_id))
-    there = _mark_of(server, database) is not None
-    context.check()
-    if not there:
-        _run(server, sql.SQL("ALTER DATABASE {} RENAME TO {}").format(fresh, here))
-        return
     _shut(server, database)
     try:
-        _run(
-            server,
-            sql.SQL("ALTER DATABASE {} RENAME TO {}").format(here, old),
-            sql.SQL("ALTER DATABASE {} RENAME TO {}").format(fresh, here),
-            together=True,
-        )
+        _run(server, RENAME.format(here, sql.Identifier(replaced)), RENAME.format(fresh, here), together=True)
     except StepError:
-        _run(server, sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(here))
+        _open(server, database)
         raise
-    context.log(
-        f"{database} is now what was restored; the replaced one is {_replaced_name(database, context.operation_id)}"
-    )
+    context.log(f"{database} is now what was restored; the replaced one is {replaced}")
+
+
+def _open(server: Server, database: str) -> None:
+    _run(server, sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(database)))
+
+
+def _is_open(server: Server, database: str) -> bool:
+    with server.named("postgres").connect(autocommit=True) as connection:
+        query = "SELECT datallowconn FROM pg_database WHERE datname = %s"
+        return connection.execute(query, [database]).fetchone() == (True,)
 
 
 def _shut(server: Server, database: str) -> None:
@@ -262,26 +275,27 @@ def _shut(server: Server, database: str) -> None:
 
 def _swap_back(context: StepContext, *, backup: int, database: str) -> None:
     """The replaced one takes its place again; what was restored goes back to its own name, to be dropped."""
-    server = _server(source_of(backup))
-    replaced = _replaced_name(database, context.operation_id)
-    context.check()
-    if _mark_of(server, replaced) is not None:
-        if _mark_of(server, database) == _mark(context.operation_id):
-            _shut(server, database)
-            fresh = sql.Identifier(_fresh_name(database, context.operation_id))
-            _run(server, sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(database), fresh))
-        here, old = sql.Identifier(database), sql.Identifier(replaced)
-        _run(server, sql.SQL("ALTER DATABASE {} RENAME TO {}").format(old, here))
-    if _mark_of(server, database) is not None:
-        _run(server, sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(database)))
+    with no_doubt(f"putting the replaced {database} back"):
+        server = _server(source_of(backup))
+        replaced = _replaced_name(database, context.operation_id)
+        context.check()
+        if _mark_of(server, replaced) is not None:
+            if _mark_of(server, database) == _mark(context.operation_id):
+                _shut(server, database)
+                fresh = sql.Identifier(_fresh_name(database, context.operation_id))
+                _run(server, RENAME.format(sql.Identifier(database), fresh))
+            _run(server, RENAME.format(sql.Identifier(replaced), sql.Identifier(database)))
+        if _mark_of(server, database) is not None:
+            _open(server, database)
 
 
 def _drop_replaced(context: StepContext, *, backup: int, database: str) -> None:
     """The safety backup has what it held."""
-    server = _server(source_of(backup))
-    context.check()
-    if _mark_of(server, database) == _mark(context.operation_id):
-        _drop(server, _replaced_name(database, context.operation_id))
+    with no_doubt(f"dropping the replaced {database}"):
+        server = _server(source_of(backup))
+        context.check()
+        if _mark_of(server, database) == _mark(context.operation_id):
+            _drop(server, _replaced_name(database, context.operation_id))
 
 
 # --- files and configuration --------------------------------------------------------------------------

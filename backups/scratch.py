@@ -38,6 +38,7 @@ READER_CONNECTIONS = 10  # one is used at a time, and those before it may not be
 POLL_SECONDS = 0.05
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+PLACE_SECONDS = 30.0  # the first one on a machine copies the programs; a frozen one must not hold up all others
 
 # Quick and not durable: after a crash it is not taken up again but made anew.
 SETTINGS = {
@@ -256,12 +257,21 @@ def place() -> Place:
         # Two at once must not both move the folder to where the account can reach it, or copy the programs.
         lock = os.open(data / "scratch.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not wait_until(lambda: _taken(lock), PLACE_SECONDS):
+                raise StepError(f"Another worker has held {data}/scratch.lock for {PLACE_SECONDS:g} s: it is frozen.")
             return prepare_place(data)
         finally:
             os.close(lock)
     except (OSError, StackError) as error:
         raise StepError(f"No scratch server can be made below {data}: {error}") from error
+
+
+def _taken(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def scratches(where: Place) -> Path:

@@ -18,7 +18,7 @@ from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.audit.models import Entry
 from controlplane.embedded.processes import free_port
-from controlplane.operations import engine, transitions
+from controlplane.operations import boundaries, engine, transitions
 from controlplane.operations.errors import Conflict, StepError
 from controlplane.operations.models import Operation
 from controlplane.operations.registry import StepFunction, _functions, kind_of
@@ -196,6 +196,38 @@ class TestOverTheExistingOne:
         assert carry_out(operation).state == State.FAILED and "the server went away" in operation.outcome
         assert count(shop) == 5 and count(shop, "orders") == 0 and databases(shop) == [shop.database]
         assert Backup.objects.exclude(hold_reason="").count() == 1, "the safety backup is in the catalog all the same"
+
+    def test_another_worker_shut_what_was_put_in_its_place(
+        self, backup: Backup, alice: Person, bob: Person, shop: Server
+    ) -> None:
+        """It was at it while the one before was frozen, and then died."""
+        operation = approved(ask(alice, backup, Wish(Target.EXISTING, database=shop.database)), bob)
+        with dying("effect_done", "swap"), pytest.raises(Crash):
+            carry_out(operation)
+        run(shop.named("postgres"), f'ALTER DATABASE "{shop.database}" ALLOW_CONNECTIONS false')
+        Operation.objects.update(lease_until="2000-01-01T00:00:00Z")
+        assert carry_out(operation, "w2").state == State.SUCCEEDED, operation.outcome
+        assert count(shop) == 20 and databases(shop) == [shop.database]
+
+    def test_a_connection_that_is_lost_at_the_swap_is_taken_up(
+        self, backup: Backup, alice: Person, bob: Person, shop: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ask_for, to_lose = restores._mark_of, iter([OperationalError("server closed the connection unexpectedly")])
+
+        def mark_of(server: Server, database: str) -> str | None:
+            if begun and (error := next(to_lose, None)):
+                raise error
+            return ask_for(server, database)
+
+        begun: list[str] = []
+        monkeypatch.setattr(restores, "_mark_of", mark_of)
+        boundaries.listeners.append(lambda at, number, key: begun.append(at) if key == "swap" else None)
+        operation = approved(ask(alice, backup, Wish(Target.EXISTING, database=shop.database)), bob)
+        try:
+            assert carry_out(operation).state == State.SUCCEEDED, operation.outcome
+        finally:
+            boundaries.listeners.clear()
+        assert count(shop) == 20 and databases(shop) == [shop.database]
 
     def test_a_damaged_backup_replaces_nothing(
         self, backup: Backup, alice: Person, bob: Person, shop: Server, data_dir: Path
