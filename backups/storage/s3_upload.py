@@ -179,9 +179,21 @@ class Upload:
         return sent
 
     def _send(self, upload: str, number: int, part: Any) -> Part:
+        # A server that tells the MD5 of what came is not asked to compare it: that is done here, for half the work. But
+        # S3 wants to be asked where there is Object Lock.
+        guard = {} if self._tells_md5 and not self._bucket.lock_days else self._guard(part)
+        sent, arrived = self._send_once(upload, number, part, guard)
+        if not arrived:
+            self._check()
+            with suppress(StepError):  # it takes the place of the other, but not every server lets it
+                sent, arrived = self._send_once(upload, number, part, self._guard(part))
+        if not arrived:
+            raise StepError(f"part {number} of {self._key} arrived changed at bucket {self._bucket.name}. Try again.")
+        return sent
+
+    def _send_once(self, upload: str, number: int, part: Any, guard: dict[str, Any]) -> tuple[Part, bool]:
+        """The part as S3 names it, and whether it arrived as it was sent, as far as the answer tells."""
         what = f"part {number} of {self._key}"
-        # A server that tells the MD5 of what came is not asked to compare it: that is done here, for half the work.
-        guard = {} if self._tells_md5 else self._guard(part)
         with self._words("UploadPart", what):
             answer: dict[str, Any] = dict(
                 self._client.upload_part(
@@ -190,17 +202,17 @@ class Upload:
             )
         if not answer.get("ETag"):
             raise StepError(f"The answer to {what} has no ETag: it is not from S3.")
-        if not self._bucket.checksums:
-            self._compare(answer["ETag"].strip('"'), part, what)
+        arrived = self._bucket.checksums or self._compare(answer["ETag"].strip('"'), part)
         checksum = {"ChecksumCRC32": answer["ChecksumCRC32"]} if answer.get("ChecksumCRC32") else {}
-        return {"PartNumber": number, "ETag": answer["ETag"], **checksum}
+        return {"PartNumber": number, "ETag": answer["ETag"], **checksum}, arrived
 
-    def _compare(self, etag: str, part: Any, what: str) -> None:
-        """Find out whether this server's ETags are MD5; where they are, raise StepError for another one."""
+    def _compare(self, etag: str, part: Any) -> bool:
+        """Find out whether this server's ETags are MD5; False where they are, but this one is another."""
         is_md5 = etag == hashlib.md5(part, usedforsecurity=False).hexdigest()
         if self._tells_md5 and not is_md5:
-            raise StepError(f"{what} arrived changed at bucket {self._bucket.name}. Try again.")
+            return False
         self._tells_md5 = is_md5
+        return True
 
     def _complete(self, upload: str, sent: Any) -> str:
         """Returns the version."""
