@@ -70,6 +70,13 @@ CONFINE = (
     "SELECT format('ALTER ROUTINE %I.%I(%s) SECURITY INVOKER', nspname, proname,"
     " pg_get_function_identity_arguments(p.oid))"
     " FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace WHERE prosecdef",
+    # Both only where POSTGRES_PROGRAMS has them: file_fdw asks for rights when a table is made, not when it is read.
+    "SELECT format('ALTER FOREIGN DATA WRAPPER %I NO HANDLER', fdwname) FROM pg_foreign_data_wrapper"
+    " WHERE fdwhandler <> 0",
+    "SELECT format('REVOKE EXECUTE ON ROUTINE %I.%I(%s) FROM PUBLIC', nspname, proname,"
+    " pg_get_function_identity_arguments(p.oid))"
+    " FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace JOIN pg_language l ON l.oid = prolang"
+    " WHERE lanispl AND NOT lanpltrusted",
 )
 
 Wait = Callable[[float], None]
