@@ -32,7 +32,7 @@ from controlplane.audit.record import SYSTEM, record
 from controlplane.clock.database import database_time
 from controlplane.operations.errors import StepError
 from controlplane.operations.models import Operation
-from controlplane.operations.registry import Seen, StepContext, StepFunction
+from controlplane.operations.registry import Seen, StepContext, StepFunction, Verdict, passed
 from controlplane.operations.states import EXECUTING
 
 SCRATCH_LIVES = timedelta(hours=4)
@@ -59,6 +59,7 @@ def _restore_scratch(context: StepContext, *, backup: int, moment: str, schema: 
             if source.backup.kind == Kind.DATABASE and not (schema or table):
                 _same(context, source, server)
             context.check()
+            context.save_checkpoint(look=f"psql -h {server.host} -U {server.user} {server.database}")
             ScratchDatabase.objects.create(
                 operation_id=context.operation_id, host=socket.gethostname(), folder=str(scratch.home),
                 port=server.port, database=server.database, expires_at=database_time() + SCRATCH_LIVES,
@@ -67,7 +68,12 @@ def _restore_scratch(context: StepContext, *, backup: int, moment: str, schema: 
             scratch.remove()
             raise
         scratch.leave()
-        context.log(f"look into it on this machine: psql -h {server.host} -U {server.user} {server.database}")
+
+
+def _tell_scratch(context: StepContext, *, backup: int, moment: str, schema: str, table: str) -> Verdict:
+    """How to look into it, also when the worker that made it died before it could say so."""
+    context.log(f"look into it on this machine: {context.checkpoint['look']}")
+    return passed()
 
 
 def _same(context: StepContext, source: Source, server: Server) -> None:
@@ -353,7 +359,7 @@ def _restore_configuration(context: StepContext, *, backup: int) -> None:
 
 
 STEPS = {
-    "backups.restore_scratch": StepFunction(act=_restore_scratch, observe=_observe_scratch),
+    "backups.restore_scratch": StepFunction(act=_restore_scratch, observe=_observe_scratch, verify=_tell_scratch),
     "backups.scratch_remove": StepFunction(act=_remove_scratch),
     "backups.restore_database": StepFunction(act=_restore_database, observe=_observe_restore),
     "backups.drop_restored": StepFunction(act=_drop_restored),

@@ -20,7 +20,7 @@ from controlplane.audit.models import Entry
 from controlplane.embedded.processes import free_port
 from controlplane.operations import boundaries, engine, transitions
 from controlplane.operations.errors import Conflict, StepError
-from controlplane.operations.models import Operation
+from controlplane.operations.models import Event, Operation
 from controlplane.operations.registry import StepFunction, _functions, kind_of
 from controlplane.operations.states import State
 from environments.models import ConfigEntry, Environment, Placement, Service
@@ -104,6 +104,20 @@ class TestBeside:
         scratch.refresh_from_db()
         assert scratch.removed_at is not None and not Path(scratch.folder).exists()
         assert count(shop) == 5
+
+    @pytest.mark.parametrize("boundary", ["intent_written", "effect_done", "verified", "state_written"])
+    def test_a_worker_that_dies_anywhere_beside_a_scratch(self, backup: Backup, alice: Person, boundary: str) -> None:
+        operation = ask(alice, backup, Wish(Target.SCRATCH))
+        with dying(boundary, "restore"), pytest.raises(Crash):
+            carry_out(operation)
+        Operation.objects.update(lease_until="2000-01-01T00:00:00Z")
+        try:
+            assert carry_out(operation, "w2").state == State.SUCCEEDED, operation.outcome
+            told = Event.objects.filter(operation=operation, text__startswith="look into it on this machine: psql -h ")
+            assert told.exists() and ScratchDatabase.objects.filter(operation=operation).count() == 1
+        finally:
+            ScratchDatabase.objects.update(expires_at="2000-01-01T00:00:00Z")
+            restores.remove_scratch()
 
     def test_into_a_new_database(self, backup: Backup, alice: Person, shop: Server) -> None:
         name = f"{shop.database}_then"
