@@ -21,7 +21,6 @@ from typing import Any
 import psycopg
 import zstandard
 
-from backups.engines.ahead import Ahead
 from backups.engines.archive import Archive
 from backups.engines.base import Hand, Job, Taken
 from backups.engines.counting import Recount
@@ -31,13 +30,8 @@ from controlplane.operations.errors import StepError
 from environments.secrets import problem_with
 
 NAME = "database.dump.zst"
-# Quick enough to keep up with pg_dump on one core, and smaller than what gzip makes of the same. A thread of zstd's
-# own has whole jobs before it, which takes less time than one piece after another, and holds up none of Python's.
-COMPRESSION = zstandard.ZstdCompressionParameters.from_level(
-    1, window_log=20, hash_log=15, threads=1, job_size=2 * 1024 * 1024, write_checksum=True
-)
-# Handed to the next thread in pieces of this size: small ones would cost more to hand over than to make.
-PIECE_BYTES, PIECES_AHEAD = 1024 * 1024, 3
+# Quick enough to keep up with pg_dump on one core, and smaller than what gzip makes of the same.
+COMPRESSION = zstandard.ZstdCompressionParameters.from_level(1, window_log=20, hash_log=15, write_checksum=True)
 PROGRESS_SECONDS = 1.0
 
 # The size is asked in a way that waits for no lock. Text is not as large as pages are, but near to it.
@@ -140,36 +134,21 @@ class _Pieces:
         self._tell_at = 0.0
 
     def stream(self) -> Generator[bytes, None, None]:
-        """Ends only when everything agrees. Raises StepError."""
-        ahead = Ahead(self._compressed(), PIECES_AHEAD, self._tick)
-        try:
-            for piece in ahead:
-                self._tell()
-                yield piece
-            self._tell_at = 0.0
-            self._tell()
-            if self._packed != self._dump.walker.written:
-                raise StepError(f"Only {self._packed:,} of {self._dump.walker.written:,} bytes came to be compressed.")
-            self._recount.agree(self._dump.archive, self._hand.check)
-        finally:
-            ahead.stop()
-            self._dump.program.kill()  # if it still runs, nobody wants it: so that the threads behind end too
-            ahead.close()
-
-    def _compressed(self) -> Generator[bytes, None, None]:
-        """As one zstd frame, with a checksum."""
+        """One zstd frame, with a checksum. Ends only when everything agrees. Raises StepError."""
         compressor = zstandard.ZstdCompressor(compression_params=COMPRESSION).compressobj()
-        packed = bytearray()
-        for piece in self._dump.pieces():
+        for piece in self._dump.pieces(self._tick):
             self._packed += len(piece)
-            packed += compressor.compress(piece)
-            if len(packed) >= PIECE_BYTES:
-                yield bytes(packed)
-                packed.clear()
-        yield bytes(packed + compressor.flush())
+            if packed := compressor.compress(piece):
+                yield packed
+            self._tell()
+        self._tell_at = 0.0
+        self._tell()
+        if self._packed != self._dump.walker.written:
+            raise StepError(f"Only {self._packed:,} of {self._dump.walker.written:,} bytes came to be compressed.")
+        self._recount.agree(self._dump.archive, self._hand.check)
+        yield compressor.flush()
 
     def _tick(self) -> None:
-        self._dump.check_silence()
         self._hand.check()
         self._tell()
 

@@ -1,20 +1,21 @@
 """pg_dump, read through a pipe while it writes: blocks of the archive, which end only if the archive is whole."""
 
 import fcntl
+import os
+import select
 import subprocess
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Self
 
-from backups.engines.ahead import Ahead
 from backups.engines.archive import Archive, Walker
 from backups.engines.running import Running
 from backups.programs import Server, tool_version
 from controlplane.operations.errors import StepError
 
 BLOCK_BYTES = 512 * 1024
-PIECES_AHEAD = 8
+TICK_SECONDS = 1.0
 PIPE_BYTES = 1024 * 1024
 LOCK_SECONDS = 60
 # A table that holds nothing but dead rows is read for long without a word.
@@ -44,44 +45,33 @@ class Dump:
         )  # fmt: skip
         with suppress(OSError):  # the system's limit is lower
             fcntl.fcntl(self.program.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        self._heard_at = time.monotonic()
+        self._arrival = select.poll()
+        self._arrival.register(self.program.stdout, select.POLLIN)
 
     @property
     def archive(self) -> Archive:
         """What was read so far."""
         return self.walker.archive
 
-    def pieces(self) -> Generator[bytes, None, None]:
-        """The archive as it is kept. To be gone through once, by one thread."""
-        # Whole blocks: gathered in C, where a piece costs next to nothing.
-        while block := self.program.stdout.read(BLOCK_BYTES):
-            self._heard_at = time.monotonic()
+    def pieces(self, tick: Callable[[], None]) -> Iterator[bytes]:
+        """The archive as it is kept, to be gone through once. tick: called every second in which nothing comes."""
+        while block := self._read(tick):
             yield from self.walker.feed(block)
         if status := self.program.wait():
             raise in_words(self._server, status, self.program.said(), self.walker.bytes)
         self.walker.finish()
 
-    def ahead(self, tick: Callable[[], None]) -> Iterator[bytes]:
-        """The pieces, read by another thread. tick: called every second in which none came."""
-
-        def nothing_came() -> None:
-            self.check_silence()
+    def _read(self, tick: Callable[[], None]) -> bytes:
+        """The next bytes; none at the end. Without a thread, which would have to be handed each piece."""
+        began = time.monotonic()
+        while not self._arrival.poll(TICK_SECONDS * 1000):
+            if time.monotonic() - began > SILENT_SECONDS:
+                raise StepError(
+                    f"pg_dump of {self._server} said nothing more for {SILENT_SECONDS / 60:.0f} minutes after "
+                    f"{self.walker.bytes:,} bytes. Look at what its server waits for (pg_stat_activity)."
+                )
             tick()
-
-        ahead = Ahead(self.pieces(), PIECES_AHEAD, nothing_came)
-        try:
-            yield from ahead
-        finally:
-            self.program.kill()  # if it still runs, nobody wants it: so that the thread ends too
-            ahead.close()
-
-    def check_silence(self) -> None:
-        """Raises StepError when nothing has come for so long that nothing will: a frozen server, or a frozen disk."""
-        if time.monotonic() - self._heard_at > SILENT_SECONDS:
-            raise StepError(
-                f"pg_dump of {self._server} said nothing more for {SILENT_SECONDS / 60:.0f} minutes after "
-                f"{self.walker.bytes:,} bytes. Look at what its server waits for (pg_stat_activity)."
-            )
+        return os.read(self.program.stdout.fileno(), BLOCK_BYTES)
 
     def __enter__(self) -> Self:
         return self

@@ -101,7 +101,7 @@ def dump_to(path: Path, server: Server, hand: Hand) -> None:
     try:
         with Dump(server) as dump, writing(path) as file:
             tell = _teller(hand, 0)
-            for piece in dump.ahead(hand.check):
+            for piece in dump.pieces(hand.check):
                 _write(file, piece)
                 tell(dump.walker.bytes)
         set_positions(path, dump.archive.positions.items())

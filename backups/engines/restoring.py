@@ -143,7 +143,7 @@ def compare(manifest: Mapping[str, Any], server: Server, hand: Hand, tables: Ite
     total = sum(one["bytes"] for one in wanted.values())
     with Dump(server, *arguments) as dump:
         tell_at = 0.0
-        for _ in dump.ahead(hand.check):
+        for _ in dump.pieces(hand.check):
             if time.monotonic() >= tell_at:
                 tell_at = time.monotonic() + 1
                 hand.check()
