@@ -147,6 +147,8 @@ class _Handler(BaseHTTPRequestHandler):
                 connection.putheader(name, value)
         with suppress(ConnectionError):  # it may refuse before it has read all of it
             connection.endheaders(body)
+        if connection.sock is None:
+            raise ConnectionRefusedError("nobody is there")
         return connection.getresponse(), connection
 
     def _pass_on(self, body: bytes, cut: int | None) -> None:

@@ -42,7 +42,9 @@ from tests.chaos.backups.writers import Client, Writer, moment_of
 from tests.chaos.crew import Crew
 from tests.chaos.faults import FREEZE_SECONDS, arm
 
-STUCK_SECONDS = 180.0  # for each of a round's two operations
+# For each of a round's two operations: since it was asked for, or since another worker took it over, for the bad luck of
+# any other round may take its worker, again and again. In all it may take LONGEST_SECONDS.
+STUCK_SECONDS, LONGEST_SECONDS = 180.0, 600.0
 WORKERS = 4
 # How long after an operation has begun, in seconds, it is struck at the latest: while it is still at it.
 LONGEST_WAIT = {BACKUP: 0.5, BETWEEN: 0.0, PROOF: 2.0, OVER: 4.0, MOMENT: 2.0, WAL: 2.0}
@@ -67,6 +69,8 @@ class Round:
     strike_after: float = 0.0
     began: float = field(default_factory=time.monotonic)
     asked: float = field(default_factory=time.monotonic)
+    worker: str = ""
+    taken_over: float = 0.0
     running_since: float | None = None
     struck: bool = False
     backup: Backup | None = None
@@ -240,7 +244,7 @@ class Chaos:
         if state in (State.RUNNING, State.CANCELLING) or current.luck.phase == WAL:
             self._strike(current)
         self._notice_boundary(current)
-        if state == State.NEEDS_OPERATOR or time.monotonic() - current.asked > STUCK_SECONDS:
+        if state == State.NEEDS_OPERATOR or _is_stuck(current):
             self._end(current)
         elif current.operation.is_finished:
             self._follow(current)
@@ -325,6 +329,13 @@ class Chaos:
     def is_damaged(self, lane: Lane, backup: Backup) -> bool:
         """By us, or what it builds on."""
         return any(one.pk in lane.damaged for one in chain_of(backup))
+
+
+def _is_stuck(current: Round) -> bool:
+    now = time.monotonic()
+    if current.operation.worker != current.worker:
+        current.worker, current.taken_over = current.operation.worker, now
+    return now - max(current.asked, current.taken_over) > STUCK_SECONDS or now - current.asked > LONGEST_SECONDS
 
 
 def _thaw(pid: int) -> None:
