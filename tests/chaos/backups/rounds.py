@@ -42,8 +42,8 @@ from tests.chaos.backups.writers import Client, Writer, moment_of
 from tests.chaos.crew import Crew
 from tests.chaos.faults import FREEZE_SECONDS, arm
 
-# For each of a round's two operations: since it was asked for, or since another worker took it over, for the bad luck of
-# any other round may take its worker, again and again. In all it may take LONGEST_SECONDS.
+# For each of a round's two operations: since it was asked for, or since another worker took it over, for any other
+# round's bad luck may take its worker, again and again. In all it may take LONGEST_SECONDS.
 STUCK_SECONDS, LONGEST_SECONDS = 180.0, 600.0
 WORKERS = 4
 # How long after an operation has begun, in seconds, it is struck at the latest: while it is still at it.
