@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controlplane.embedded.processes import free_port
 from deployments.models import Release
 from environments.drivers import DRIVERS
+from environments.drivers.ports import address_for
 from environments.models import Environment, Placement, Service
 from environments.targets import target_of
 
@@ -48,7 +48,9 @@ def make(count: int, data: Path) -> list[Fleet]:
 
 def _fleet(slug: str, service: Service, data: Path) -> Fleet:
     environment = Environment.objects.create(slug=slug, name=slug, driver="local", driver_settings=FAST)
-    instances = [{"name": f"{slug}-{n}", "address": f"http://127.0.0.1:{free_port()}"} for n in range(1, INSTANCES + 1)]
+    names = [f"{slug}-{n}" for n in range(1, INSTANCES + 1)]
+    # Ports that are written down: one that is only free now may be given to two, and is again while an instance stands.
+    instances = [{"name": name, "address": address_for(slug, name)} for name in names]
     placement = Placement.objects.create(environment=environment, service=service, instances=instances)
     return Fleet(environment, placement, data / "instances" / slug)
 
