@@ -13,7 +13,7 @@ def gates_for(environment: Environment, release: Release, *, kind: str, operatio
     return [
         *([ran_before(environment, release)] if rollback else promotion(environment, release)),
         *([] if rollback else [ci_passed(environment, release)]),
-        not_locked(environment),
+        not_locked(environment, rollback=rollback),
         nobody_else(environment, operation_id),
     ]
 
@@ -66,9 +66,12 @@ def ci_passed(environment: Environment, release: Release) -> Gate:
     return Gate("ci", title, Outcome.FAILED, f"nobody said how the checks of {release.version} ended.")
 
 
-def not_locked(environment: Environment) -> Gate:
-    """Nobody has said that nothing may change here."""
-    lock = EnvironmentLock.objects.filter(environment=environment, released_at=None).first()
+def not_locked(environment: Environment, *, rollback: bool = False) -> Gate:
+    """Nobody has said that nothing may change here. What an incident locks is still open for the way back."""
+    locks = EnvironmentLock.objects.filter(environment=environment, released_at=None)
+    if rollback:
+        locks = locks.exclude(against=EnvironmentLock.Against.DEPLOYMENTS)
+    lock = locks.first()
     if lock is None:
         return Gate("lock", "No lock", Outcome.PASSED, f"{environment.slug} is not locked")
     words = f"locked by {lock.author_name}: {lock.reason}. It can be released on the page of {environment.slug}."

@@ -4,7 +4,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from controlplane.accounts.access import Actor
-from controlplane.audit.record import record
+from controlplane.audit.record import Who, record
 from controlplane.live.ring import ring
 from controlplane.operations.errors import Conflict
 from controlplane.operations.transitions import said
@@ -15,20 +15,35 @@ def take(actor: Actor, environment: Environment, reason: str) -> EnvironmentLock
     """Lock the environment against changes. Raises Invalid without a reason."""
     reason = said(reason, "Say why: whoever wants to deploy will read it.")
     with transaction.atomic():
-        lock = EnvironmentLock.objects.create(environment=environment, reason=reason, author_name=actor.who.name)
-        transaction.on_commit(lambda: ring("news", "environments"))
-        scopes = [environment.slug]
-        record(actor.who, "environment.locked", f"environment {environment.slug}", scopes=scopes, reason=reason)
+        return put(actor.who, environment, reason, EnvironmentLock.Against.EVERYTHING)
+
+
+def put(who: Who, environment: Environment, reason: str, against: EnvironmentLock.Against) -> EnvironmentLock:
+    """The same for anybody, machines included. Call it in a transaction, last."""
+    lock = EnvironmentLock.objects.create(
+        environment=environment, reason=reason, author_name=who.name, against=against
+    )
+    transaction.on_commit(lambda: ring("news", "environments"))
+    scopes = [environment.slug]
+    record(who, "environment.locked", f"environment {environment.slug}", scopes=scopes, reason=reason,
+           data={"against": against})  # fmt: skip
     return lock
 
 
 def release(actor: Actor, environment: Environment, lock_id: int) -> None:
     """End a lock; it stays in the history. Raises Conflict when somebody was first, or there is no such lock."""
     with transaction.atomic():
-        lock = EnvironmentLock.objects.filter(pk=lock_id, environment=environment, released_at=None).first()
-        still_open = EnvironmentLock.objects.filter(pk=lock_id, environment=environment, released_at=None)
-        if lock is None or not still_open.update(released_at=Now(), released_by_name=actor.who.name):
+        if not lift(actor.who, environment, lock_id):
             raise Conflict("This lock has been released already.")
-        transaction.on_commit(lambda: ring("news", "environments"))
-        scopes, data = [environment.slug], {"lock": lock.reason, "taken by": lock.author_name}
-        record(actor.who, "environment.unlocked", f"environment {environment.slug}", scopes=scopes, data=data)
+
+
+def lift(who: Who, environment: Environment, lock_id: int) -> bool:
+    """The same for anybody; whether it was still there. Call it in a transaction, last."""
+    lock = EnvironmentLock.objects.filter(pk=lock_id, environment=environment, released_at=None).first()
+    still_open = EnvironmentLock.objects.filter(pk=lock_id, environment=environment, released_at=None)
+    if lock is None or not still_open.update(released_at=Now(), released_by_name=who.name):
+        return False
+    transaction.on_commit(lambda: ring("news", "environments"))
+    scopes, data = [environment.slug], {"lock": lock.reason, "taken by": lock.author_name}
+    record(who, "environment.unlocked", f"environment {environment.slug}", scopes=scopes, data=data)
+    return True

@@ -91,7 +91,12 @@ class ConfigEntry(models.Model):
 class EnvironmentLock(models.Model):
     """Somebody's word that nothing may change here for now, with the reason. Released, never deleted."""
 
+    class Against(models.TextChoices):
+        EVERYTHING = "everything", "every change"
+        DEPLOYMENTS = "deployments", "deployments"  # the way back stays open: an incident's lock
+
     environment = models.ForeignKey(Environment, on_delete=models.CASCADE, related_name="holds")
+    against = models.CharField(max_length=12, choices=Against.choices, default=Against.EVERYTHING)
     reason = models.TextField()
     author_name = models.CharField(max_length=200)
     taken_at = models.DateTimeField(db_default=Now())

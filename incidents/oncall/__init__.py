@@ -1,0 +1,1 @@
+"""Who is on call: rotations of layers in time zones, overrides, swaps and absences, as pure functions over rows."""
