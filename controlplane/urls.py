@@ -10,5 +10,6 @@ urlpatterns = [
     path("", include("environments.urls")),
     path("", include("deployments.urls")),
     path("", include("backups.urls")),
+    path("", include("incidents.urls")),
     path("api/", include("controlplane.api")),
 ]
