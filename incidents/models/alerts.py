@@ -105,12 +105,17 @@ class Alert(models.Model):
     flapping_until = models.DateTimeField(null=True)
     silence = models.ForeignKey("incidents.Silence", null=True, on_delete=models.SET_NULL, related_name="alerts")
     incident = models.ForeignKey("incidents.Incident", null=True, on_delete=models.SET_NULL, related_name="alerts")
+    # What its incident was told of it last: "", "firing" or "resolved"; and when it is to be told what is so now.
+    heard = models.CharField(max_length=10, default="", blank=True)
+    due_at = models.DateTimeField(null=True)
     note = models.TextField(default="", blank=True)
     note_by_name = models.CharField(max_length=200, default="", blank=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(name="alert_once", fields=["source", "fingerprint"])]
         indexes = [
+            # Read by the clock: only those that an incident has not heard of yet.
+            models.Index(name="alert_due", fields=["due_at", "id"], condition=Q(due_at__isnull=False)),
             models.Index(name="alert_firing", fields=["-id"], condition=Q(state="firing")),
             models.Index(name="alert_of_incident", fields=["incident", "-last_at"]),
             models.Index(name="alert_of_environment", fields=["environment", "-id"]),

@@ -71,6 +71,11 @@ class Incident(models.Model):
 
     alert_count = models.PositiveIntegerField(default=0)
     last_alert_at = models.DateTimeField(null=True)
+    firing_count = models.PositiveIntegerField(default=0)  # of its alerts, those that fire as far as it has heard
+    # What its timeline does not say yet of alerts, so that a storm is a few entries; and when it last said any.
+    unsaid = models.JSONField(default=dict, blank=True)
+    said_at = models.DateTimeField(null=True)
+    over_at = models.DateTimeField(null=True)  # since when all its alerts are over; None: some fire, or it has none
     # The escalation policy as it stood at the opening; later changes of the matrix do not change what runs.
     policy = models.JSONField(default=dict, blank=True)
     # When the first page was accepted by anybody's channel.
@@ -104,6 +109,9 @@ class Incident(models.Model):
         indexes = [
             # Read by the navigation, the board and the list: only the few that are not over.
             models.Index(name="incident_unresolved", fields=["severity", "-id"], condition=~Q(state="resolved")),
+            # Read by the clock: what timelines do not say yet, and what is over and waits for its end.
+            models.Index(name="incident_unsaid", fields=["said_at"], condition=~Q(unsaid={})),
+            models.Index(name="incident_over", fields=["over_at"], condition=Q(over_at__isnull=False, state="open")),
             # Read by the reports.
             models.Index(name="incident_opened", fields=["opened_at"]),
             GinIndex(name="incident_search", fields=["search"]),
