@@ -27,11 +27,12 @@ from controlplane.web.bodies import StrictParser, Unreadable
 from controlplane.web.problems import MEDIA_TYPE, FieldError, problem
 from deployments.api import router as deployments
 from environments.api import router as environments
+from incidents.api import router as incidents
 
 logger = logging.getLogger(__name__)
 
 NOT_FOUND = "There is no such thing, or you may not see it."
-DESCRIPTION = """Everything the pages do with releases, deployments, backups and operations, for programs.
+DESCRIPTION = """Everything the pages do with releases, deployments, backups, incidents and operations, for programs.
 
 A token (`manage.py create_token`) acts as its person, at most with its own role. Errors are
 `application/problem+json`; `detail` says what happened and what to do. The live stream of an operation is
@@ -79,6 +80,7 @@ api.add_router("", deployments)
 api.add_router("", backups)
 api.add_router("", backup_policies)
 api.add_router("", restore_points)
+api.add_router("", incidents)
 
 
 # --- Errors -------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from backups.models import Policy, PolicyClock, RestorePoint, Storage
 from controlplane.accounts.models import Person, Role
 from controlplane.accounts.tokens import create_token
 from controlplane.audit.record import SYSTEM
+from incidents.lifecycle import open_incident
+from incidents.models import Severity
 from tests.backups.history import entry
 from tests.estate import Estate
 
@@ -61,8 +63,11 @@ def there(alice: Person, estate: Estate, calls: Calls) -> dict[str, str]:
     point = RestorePoint.objects.create(environment=estate.production, name="before 1.5.0", made_by_name="Alice")
     point.backups.add(backup)
     number = calls(alice).deploy().json()["operation"]
-    return {"operation_id": str(number), "backup_id": str(backup.pk), "environment": "production",
-            "slug": "settings", "point_id": str(point.pk)}  # fmt: skip
+    incident, _ = open_incident(
+        SYSTEM("test"), title="the API answers 503", severity=Severity.P3, environments=["production"]
+    )
+    return {"operation_id": str(number), "backup_id": str(backup.pk), "environment": "production", "slug": "settings",
+            "point_id": str(point.pk), "incident_id": str(incident.pk)}  # fmt: skip
 
 
 def assert_problem(answer: Any, status: int, *words: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from controlplane.accounts.models import Person
 from controlplane.api import api
 from controlplane.operations.models import Event, Operation
 from deployments.models import Release
+from incidents.models import Incident
 from tests.api.conftest import Calls, assert_problem
 
 BODIES: dict[str, dict[str, Any]] = {
@@ -32,9 +33,18 @@ BODIES: dict[str, dict[str, Any]] = {
     "resume": {"reason": "x"},
     "changes": {"schedule": "0 5 * * *", "reason": "x"},
     "clean-ups": {"digest": "0" * 16, "reason": "x"},
+    "incidents": {"title": "x", "environments": ["production"]},
+    "resolve": {"resolution": "x"},
+    "notes": {"text": "x"},
+    "assessment": {"impact": "high", "urgency": "high", "reason": "x"},
+    "phase": {"phase": "response"},
+    "skipped-levels": {"level": 1, "reason": "x"},
+    "repeated-levels": {"level": 1},
+    "hand-over": {"person": "alice", "reason": "x"},
+    "roles": {"role": "scribe", "person": "alice"},
 }
 # Releases belong to no environment, and these lists are empty for who sees none.
-OPEN = ("releases", "environments", "backup-policies", "backups")
+OPEN = ("releases", "environments", "backup-policies", "backups", "incidents")
 
 
 ROUTES = [
@@ -75,6 +85,7 @@ def nothing_happened() -> bool:
         and Backup.objects.get().hold_reason == ""
         and Policy.objects.get().schedule == "0 2 * * *"
         and not Policy.objects.get().paused
+        and Incident.objects.get().last_seq == 2  # it was opened, and that nobody is paged for it
     )
 
 
@@ -104,4 +115,4 @@ def test_a_viewer_changes_nothing(there: dict[str, str], method: str, path: str,
 
 
 def test_the_list_is_not_empty() -> None:
-    assert len(ROUTES) == 28
+    assert len(ROUTES) == 42
