@@ -114,6 +114,8 @@ class Incident(models.Model):
             models.Index(name="incident_over", fields=["over_at"], condition=Q(over_at__isnull=False, state="open")),
             # Read by the reports.
             models.Index(name="incident_opened", fields=["opened_at"]),
+            # Read by the clock, to draft post-mortems of what has just ended.
+            models.Index(name="incident_resolved", fields=["resolved_at"], condition=Q(state="resolved")),
             GinIndex(name="incident_search", fields=["search"]),
             GinIndex(name="incident_environments", fields=["environments"]),
         ]

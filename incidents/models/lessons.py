@@ -36,6 +36,8 @@ class PostmortemVersion(models.Model):
     postmortem = models.ForeignKey(Postmortem, on_delete=models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField()
     body = models.TextField()
+    # None: the system, or somebody who was deleted; the name stays.
+    author = models.ForeignKey("accounts.Person", null=True, on_delete=models.SET_NULL, related_name="+")
     author_name = models.CharField(max_length=200)
     at = models.DateTimeField(db_default=Now())
 
@@ -89,6 +91,9 @@ class ActionItem(models.Model):
     settled_at = models.DateTimeField(null=True)
     settled_by_name = models.CharField(max_length=200, default="", blank=True)
     words = models.TextField(default="", blank=True)  # the evidence, or why it was dropped
+    verified_at = models.DateTimeField(null=True)
+    verified_by_name = models.CharField(max_length=200, default="", blank=True)
+    verified_words = models.TextField(default="", blank=True)
     # When its owner, and then those above, were told that it is overdue.
     reminded_at = models.DateTimeField(null=True)
     reminders = models.PositiveSmallIntegerField(default=0)
@@ -96,7 +101,12 @@ class ActionItem(models.Model):
 
     class Meta:
         ordering = ["due_on", "id"]
-        indexes = [models.Index(name="action_item_open", fields=["due_on"], condition=Q(state="open"))]
+        indexes = [
+            # Read by the clock, the board and the list: only those still to be done.
+            models.Index(name="action_item_open", fields=["due_on"], condition=Q(state="open")),
+            # Read by the list: those that wait for somebody to verify them.
+            models.Index(name="action_item_done", fields=["-id"], condition=Q(state="done")),
+        ]
 
     def __str__(self) -> str:
         return self.title

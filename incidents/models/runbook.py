@@ -3,6 +3,7 @@
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.urls import reverse
 
 
 class RunbookTask(models.Model):
@@ -25,12 +26,18 @@ class RunbookTask(models.Model):
     # A key of `incidents.runbook.checks`: what the system can see for itself; "" for what people do.
     check_key = models.CharField(max_length=60, default="", blank=True)
     paused = models.BooleanField(default=False)
+    # Since when it is to be done: times before that were never missed.
+    since = models.DateTimeField(db_default=Now())
 
     class Meta:
         ordering = ["cadence", "position", "slug"]
 
     def __str__(self) -> str:
         return self.title
+
+    def get_absolute_url(self) -> str:
+        """The task's page, with its history."""
+        return reverse("runbook-task", args=[self.slug])
 
 
 class RunbookRun(models.Model):
