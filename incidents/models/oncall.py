@@ -73,6 +73,8 @@ class Override(models.Model):
     ends_at = models.DateTimeField()
     reason = models.CharField(max_length=300, default="", blank=True)
     swap = models.BigIntegerField(null=True)
+    # Of a swap that was asked for: the username whose yes it waits for. Until then it puts nobody on call.
+    awaiting = models.CharField(max_length=150, default="", blank=True)
     author_name = models.CharField(max_length=200)
     uid = models.CharField(max_length=200, default="", blank=True)  # of the calendar it was imported from
     cancelled_at = models.DateTimeField(null=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from functools import lru_cache
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 DAY = timedelta(days=1)
@@ -241,7 +242,7 @@ def _of_layer(rota: Rota, layer: LayerRule, since: datetime, until: datetime) ->
     for number, begin, end in _turns(rota, layer, since, until):
         for opens, closes in _windows(layer, rota.time_zone, begin, end):
             cuts = [opens, *(edge for edge in edges if opens < edge < closes), closes]
-            for left, right in zip(cuts, cuts[1:], strict=False):
+            for left, right in pairwise(cuts):
                 person, why = _taker(rota, layer, number, left)
                 if person and left < right:
                     yield Shift(person, left, right, why, layer.name, number)

@@ -46,7 +46,7 @@ def rotas(
     layers = list(layers)
     overrides = list(
         Override.objects.filter(
-            schedule__in=schedules, cancelled_at=None, starts_at__lt=until, ends_at__gt=since
+            schedule__in=schedules, cancelled_at=None, awaiting="", starts_at__lt=until, ends_at__gt=since
         ).order_by("pk")
     )
     names = {name for layer in layers for name in layer.people} | {one.person for one in overrides}
@@ -74,7 +74,7 @@ def absences_of(names: Iterable[str], since: datetime, until: datetime) -> tuple
 
 
 def gone_of(names: Iterable[str]) -> frozenset[str]:
-    """Those of these names who are nobody, or nobody any more: their turns go to the next, so that somebody is paged."""
+    """Those of these names who are nobody (any more): their turns go to the next, so that somebody is paged."""
     wanted = set(names)
     return frozenset(wanted - set(Person.objects.filter(usable(wanted)).values_list("username", flat=True)))
 
