@@ -18,6 +18,8 @@ SECRET_KEY = env.str("SECRET_KEY")
 DEBUG = env.bool("DEBUG", default=False)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+# Only bin/run sets it: there are things to break, and messages to people go to a recording provider.
+DEMO = env.bool("DEMO", default=False)
 SITE_NAME = env.str("SITE_NAME", default="Pitchey control plane")
 # Where people find this control plane: the links in pages to their telephones begin with it.
 SITE_URL = env.str("SITE_URL", default="http://127.0.0.1:8000").rstrip("/")

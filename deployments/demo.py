@@ -70,7 +70,7 @@ def prepare() -> None:
         if OperationLock.objects.filter(name=placement.environment.slug).exists():
             _start_again(placement)
         elif placement.version:
-            _start_missing(placement)
+            start_missing(placement)
 
 
 def stop() -> None:
@@ -147,7 +147,7 @@ def _baseline(release: Release) -> None:
             record(DEMO, "placement.adopted", "environment production", scopes=["production"], reason=words)
 
 
-def _start_missing(placement: Placement) -> None:
+def start_missing(placement: Placement) -> None:
     """What a deployment left there, in rotation."""
     hand = Hand()
     for instance, folder in _folders(target_of(placement)):

@@ -1,3 +1,7 @@
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from incidents import demo_views
+
+urlpatterns = [
+    path("incidents/demo", demo_views.break_something, name="incident-demo"),
+]

@@ -18,6 +18,7 @@ def main(sample: str) -> None:
         ["apply", sample, "--yes"],
         ["demo"],
         ["demo_backups"],
+        ["demo_incidents"],
     ]
     for command in commands:
         print("manage.py", *command, flush=True)

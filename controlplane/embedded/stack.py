@@ -106,6 +106,7 @@ class Stack:
         if self.demo:
             self.company = Postgres(place, **self._server("company", kept), name="company", more=COMPANY)
             self.company.start()
+            self.env["DEMO"] = "true"
             self.env["DEMO_DATABASE_URL"] = self.company.url_of("pitchey_prod")
             kept["company_port"] = self.company.port
         write_private_json(path, kept)
