@@ -108,6 +108,8 @@ class Alert(models.Model):
     # What its incident was told of it last: "", "firing" or "resolved"; and when it is to be told what is so now.
     heard = models.CharField(max_length=10, default="", blank=True)
     due_at = models.DateTimeField(null=True)
+    # When its source said that somebody has it; None again once its incident was acknowledged.
+    acknowledge_at = models.DateTimeField(null=True)
     note = models.TextField(default="", blank=True)
     note_by_name = models.CharField(max_length=200, default="", blank=True)
 
@@ -116,8 +118,11 @@ class Alert(models.Model):
         indexes = [
             # Read by the clock: only those that an incident has not heard of yet.
             models.Index(name="alert_due", fields=["due_at", "id"], condition=Q(due_at__isnull=False)),
+            models.Index(
+                name="alert_acknowledge", fields=["acknowledge_at"], condition=Q(acknowledge_at__isnull=False)
+            ),
             models.Index(name="alert_firing", fields=["-id"], condition=Q(state="firing")),
-            models.Index(name="alert_of_incident", fields=["incident", "-last_at"]),
+            models.Index(name="alert_of_incident", fields=["incident", "-id"]),
             models.Index(name="alert_of_environment", fields=["environment", "-id"]),
         ]
 
@@ -192,6 +197,12 @@ class RuleState(models.Model):
     words = models.CharField(max_length=300, default="", blank=True)
     evaluated_at = models.DateTimeField(null=True)
     due_at = models.DateTimeField(db_default=Now())
+    # Since when the condition holds; a gap in the data shorter than the rule's `for` does not start it anew.
+    held_since = models.DateTimeField(null=True)
+    # Since when its alert is out, and that it has no data: data that go missing do not end an alert.
+    told_since = models.DateTimeField(null=True)
+    nodata_since = models.DateTimeField(null=True)
+    recent = ArrayField(models.FloatField(null=True), default=list)  # the last values, oldest first
 
     class Meta:
         constraints = [models.UniqueConstraint(name="rule_state_once", fields=["rule", "environment"])]
