@@ -66,6 +66,8 @@ def programs(port: int, workers: int) -> list[Program]:
     return [
         Program("clock", [python, str(CHECKOUT / "manage.py"), "clock"], stop_seconds=5),
         Program("wal", [python, str(CHECKOUT / "manage.py"), "wal_receiver"], stop_seconds=8),
+        # Not by manage.py: it has to start also when the control plane does not.
+        Program("auditor", [python, "-P", "-m", "incidents.auditor"], stop_seconds=3),
         Program("worker", [python, "-P", "-m", *celery, "--without-gossip", "--without-mingle"], stop_seconds=12),
         Program(
             "web",

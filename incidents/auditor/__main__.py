@@ -21,13 +21,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         auditor = Auditor(settings_of(os.environ))
     except WrongSetting as error:
-        print(f"auditor: {error}", file=sys.stderr)
+        sys.stderr.write(f"auditor: {error}\n")
         return 2
     if options.once:
         return 0 if auditor.once() else 1
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: auditor.stopping.set())
-    print(f"auditor {auditor.settings.name}: a look every {auditor.settings.seconds:g} s", file=sys.stderr, flush=True)
+    sys.stderr.write(f"auditor {auditor.settings.name}: a look every {auditor.settings.seconds:g} s\n")
     auditor.run()
     return 0
 

@@ -26,7 +26,7 @@ class TooLong(Exception):
 
 
 def within(seconds: float, function: Callable[[], None]) -> None:
-    """Call it in a thread of its own and wait for so long. Raises what it raises, or TooLong; it is left behind then."""
+    """Call it in a thread of its own and wait for so long. Raises what it raises, or TooLong."""
     raised: list[BaseException] = []
 
     def call() -> None:

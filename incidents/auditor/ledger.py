@@ -50,9 +50,7 @@ def settle(connection: Connection[Any], found: Mapping[str, str], kept: Collecti
             connection.execute(RAISE, [key[:200], words])
         known = {key[:200] for key in found}
         ended = [
-            one
-            for one in _alarms(connection, OPEN, [])
-            if one.key not in known and not one.key.startswith(tuple(kept))
+            one for one in _alarms(connection, OPEN, []) if one.key not in known and not one.key.startswith(tuple(kept))
         ]
         connection.execute(OVER, [[one.id for one in ended]])
     return ended

@@ -37,10 +37,8 @@ class Findings:
             self.unsure.append(f"{name}:")
 
 
-def look(
-    connection: Connection[Any], chains: Chains, invariants: Sequence[Invariant] = INVARIANTS
-) -> Findings:
-    """Check everything once. Raises psycopg.OperationalError when the database is lost; a failing query is a finding."""
+def look(connection: Connection[Any], chains: Chains, invariants: Sequence[Invariant] = INVARIANTS) -> Findings:
+    """Check everything once; a failing query is a finding. Raises psycopg.OperationalError without a database."""
     findings = Findings()
     for one in invariants:
         try:

@@ -94,6 +94,7 @@ PAGE_DOUBLED: LiteralString = """
         WHERE d.page_id = p.id AND d.incident_id = i.id AND d.purpose = 'page') > p.way + 1
 """
 
+# When the matrix of another severity takes over, pages of the one before go no further.
 PAGE_LEFT_ALONE: LiteralString = """
     SELECT p.id::text, format('The page of incident %s to %s has no receipt, and the next channel was not tried',
                               p.incident_id, p.person_name)
@@ -105,6 +106,10 @@ PAGE_LEFT_ALONE: LiteralString = """
     FROM incidents_page p JOIN incidents_incident i ON i.id = p.incident_id
     WHERE i.state = 'open' AND p.state IN ('queued', 'accepted') AND p.delivered_at IS NULL AND p.seen_at IS NULL
       AND p.next_way_at IS NULL AND p.way + 1 < jsonb_array_length(p.ways)
+      AND NOT EXISTS (
+        SELECT FROM incidents_timelineentry e
+        WHERE e.incident_id = i.id AND e.kind = 'state' AND e.at > p.queued_at
+          AND e.data->>'before' <> e.data->>'after')
 """
 
 # The next channel has its turn 60 s after the one before, at the latest.
@@ -117,6 +122,10 @@ RECEIPT_LATE: LiteralString = """
         WHERE last.page_id = p.id AND last.incident_id = i.id ORDER BY last.id DESC LIMIT 1) d ON true
     WHERE i.state = 'open' AND p.state = 'accepted' AND p.way + 1 < jsonb_array_length(p.ways)
       AND d.accepted_at < clock_timestamp() - interval '75 s' AND d.delivered_at IS NULL AND d.seen_at IS NULL
+      AND NOT EXISTS (
+        SELECT FROM incidents_timelineentry e
+        WHERE e.incident_id = i.id AND e.kind = 'state' AND e.at > p.queued_at
+          AND e.data->>'before' <> e.data->>'after')
 """
 
 DELIVERY_WAITING: LiteralString = """

@@ -1,4 +1,4 @@
-"""Where the promises about alerts, timelines, locks, clocks and lessons are broken. See `incidents/auditor/invariants.py`."""
+"""Where promises about alerts, timelines, locks and lessons are broken. See `incidents/auditor/invariants.py`."""
 
 from typing import LiteralString
 

@@ -112,19 +112,19 @@ class Auditor:
         """By every way that is configured, and to the log; whether each way took it."""
         lines = [f"{one.words} [{one.key}]" for one in new] + [f"Over: {one.words} [{one.key}]" for one in over]
         for line in lines:
-            print(line, file=sys.stderr, flush=True)
+            sys.stderr.write(f"{line}\n")
         taken = bool(self.settings.alarm_url or self.settings.alarm_mail)
         try:
             if self.settings.alarm_url:
                 alarm.post(self.settings.alarm_url, _message(self.settings.name, new, over))
         except alarm.NotSent as error:
-            logger.error("the alarm was not taken, it is told again: %s", error)  # noqa: TRY400
+            logger.error("the alarm was not taken, it is told again: %s", error)
             taken = False
         try:
             if self.settings.alarm_mail:
                 alarm.mail(self.settings.alarm_mail, lines)
         except alarm.NotSent as error:
-            logger.error("the mail was not taken, it is sent again: %s", error)  # noqa: TRY400
+            logger.error("the mail was not taken, it is sent again: %s", error)
             taken = False
         return taken
 
