@@ -7,10 +7,32 @@ class IncidentsConfig(AppConfig):
     def ready(self) -> None:
         """Register the clock's duties, sections of the file, and what the board says."""
         from controlplane.clock.registry import register
-        from incidents import holds
+        from environments import cards
+        from environments.declarations.sections import register_section
+        from incidents import auditor_board, holds
         from incidents.escalation import clock
+        from incidents.intake import grouping, handling, telling, watching
+        from incidents.lessons import documents, reminders
+        from incidents.rules import databases, declarations, duty
 
+        cards.register(auditor_board.contribution)
+        cards.register(reminders.overdue_cards)
         register("escalate", 0.25, clock.fire_due)
         register("follow up pages", 1.0, clock.follow_up)
         register("tell of silence", 2.0, clock.tell_of_silence)
         register("end broken glass", 5.0, holds.end_broken)
+        register("handle alerts", 0.25, handling.handle_stored)
+        register("group alerts", 0.25, grouping.group_due)
+        register("say what alerts do", 1.0, telling.say_unsaid)
+        register("acknowledge by events", 0.5, telling.acknowledge_wanted)
+        register("end quiet incidents", 2.0, telling.resolve_what_is_over)
+        register("watch ourselves", 2.0, watching.watch)
+        register("forget old bodies", 60.0, handling.forget_old)
+        register("draft post-mortems", 1.0, documents.draft_due)
+        register("remind of action items", 30.0, reminders.remind)
+        for section in (declarations.RULES, declarations.PROBES):
+            register_section(section)
+        register("fit rules", 5.0, duty.fit)
+        register("evaluate rules", 1.0, duty.evaluate_due)
+        register("probe databases", 1.0, databases.probe_due)
+        register("forget database samples", 60.0, databases.forget_old)

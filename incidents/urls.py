@@ -1,7 +1,43 @@
 from django.urls import path
 
-from incidents import demo_views
+from incidents import (
+    auditor_views,
+    demo_views,
+    lesson_views,
+    matrix_views,
+    oncall_change_views,
+    oncall_views,
+    rule_views,
+    views,
+)
 
 urlpatterns = [
+    path("matrix", matrix_views.show, name="matrix"),
+    path("matrix/<slug:slug>/change", matrix_views.change, name="matrix-change"),
+    path("reach", matrix_views.reach, name="reach"),
+    path("on-call", oncall_views.on_call, name="on-call"),
+    path("on-call/<slug:slug>", oncall_views.schedule, name="on-call-schedule"),
+    path("on-call/<slug:slug>.ics", oncall_views.ics, name="on-call-ics"),
+    path("on-call/<slug:slug>/layers", oncall_views.edit_layers, name="on-call-layers"),
+    path("on-call/<slug:slug>/overrides", oncall_change_views.override, name="on-call-override"),
+    path("on-call/<slug:slug>/overrides/<int:pk>/cancel", oncall_change_views.cancel, name="on-call-override-cancel"),
+    path("on-call/<slug:slug>/swap", oncall_change_views.swap, name="on-call-swap"),
+    path("on-call/<slug:slug>/absences", oncall_change_views.absence, name="on-call-absence"),
+    path("on-call/<slug:slug>/import", oncall_change_views.bring_in, name="on-call-import"),
+    path("auditor", auditor_views.auditor, name="auditor"),
+    path("incidents", views.incidents, name="incidents"),
+    path("incidents/<int:pk>", views.incident, name="incident"),
     path("incidents/demo", demo_views.break_something, name="incident-demo"),
+    path("incidents/<int:pk>/post-mortem", lesson_views.postmortem, name="postmortem"),
+    path("incidents/<int:pk>/post-mortem/edit", lesson_views.edit, name="postmortem-edit"),
+    path("incidents/<int:pk>/post-mortem/state", lesson_views.state, name="postmortem-state"),
+    path("incidents/<int:pk>/post-mortem/review", lesson_views.review, name="postmortem-review"),
+    path("incidents/<int:pk>/action-items", lesson_views.item_add, name="action-item-add"),
+    path("action-items", lesson_views.items, name="action-items"),
+    path("action-items/<int:pk>", lesson_views.item, name="action-item"),
+    path("alert-rules", rule_views.rules, name="alert-rules"),
+    path("alert-rules/<slug:slug>", rule_views.rule, name="alert-rule"),
+    path("alert-rules/<slug:slug>/change", rule_views.change, name="alert-rule-change"),
+    path("alert-rules/<slug:slug>/pause", rule_views.pause, name="alert-rule-pause"),
+    path("alert-rules/export/<str:form>", rule_views.export, name="alert-rules-export"),
 ]
