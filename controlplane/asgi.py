@@ -1,4 +1,4 @@
-"""ASGI entry point: the live streams first, then Django."""
+"""ASGI entry point: alerts first, then the live streams, then Django."""
 
 import os
 
@@ -10,5 +10,6 @@ django_application = get_asgi_application()
 # Models can be imported only once Django is set up.
 from controlplane.accounts.streams import authenticate  # noqa: E402
 from controlplane.live.app import LiveApp  # noqa: E402
+from incidents.intake.app import IntakeApp  # noqa: E402
 
-application = LiveApp(django_application, authenticate=authenticate)
+application = IntakeApp(LiveApp(django_application, authenticate=authenticate))

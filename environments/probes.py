@@ -2,7 +2,7 @@
 
 1. Claim what is due in one short statement: its next time is set at once, so two clocks never ask the same twice.
 2. Ask, all instances at the same time, with no transaction open.
-3. Keep what was heard, all rows of one round with the same time, and ring.
+3. Keep what was heard, all rows of one round with the same time, and ring. Trouble is looked at again in 5 s.
 """
 
 from collections.abc import Iterable
@@ -16,12 +16,14 @@ from django.db.models.functions import Now
 from controlplane.live.ring import ring
 from controlplane.operations.events import storable
 from environments.addresses import Answer, NoAnswer, get
-from environments.models import HealthSample, Placement
+from environments.models import HealthSample, Placement, ProbeSchedule
 
 AT_ONCE = 20  # placements claimed in one call
 THREADS = 16
 KEEP = timedelta(hours=24)
 BATCH = 5000
+# Where something did not answer well, it is asked again soon: one bad answer is chance, two are trouble.
+AGAIN = timedelta(seconds=5)
 
 CLAIM = """
     UPDATE environments_probeschedule SET due_at = now() + make_interval(secs => interval_seconds)
@@ -60,6 +62,8 @@ def probe_due() -> int:
         heard = list(pool.map(probe, questions))
     with transaction.atomic():
         HealthSample.objects.bulk_create(heard)
+        trouble = {sample.placement_id for sample in heard if not sample.healthy}
+        ProbeSchedule.objects.filter(placement__in=trouble, due_at__gt=Now() + AGAIN).update(due_at=Now() + AGAIN)
         transaction.on_commit(lambda: ring("news", "health"))
     return len(questions)
 
