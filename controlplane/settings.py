@@ -111,6 +111,11 @@ PROBE_ALLOWED_METADATA = env.bool("PROBE_ALLOWED_METADATA", default=False)
 # The folder of pg_dump and its kin, of the newest major version there is to back up; "" for the embedded ones.
 POSTGRES_PROGRAMS = env.str("POSTGRES_PROGRAMS", default="")
 
+# --- Incidents ----------------------------------------------------------------------------------
+
+# The Prometheus server that alert rules are evaluated by; "" for the control plane's own probes.
+PROMETHEUS_URL = env.str("PROMETHEUS_URL", default="")
+
 # Celery is a doorbell: it carries the number of an operation and nothing else (docs/operations.md). A ring is
 # acknowledged as it is heard: leases hand on what a dead worker held, and with acknowledgements still open kombu 5.7
 # ends the worker when Redis restarts. Nor is one fetched before a process is free, or it would wait behind long work.

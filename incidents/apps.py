@@ -9,10 +9,12 @@ class IncidentsConfig(AppConfig):
         from controlplane.clock.registry import register
         from environments import cards
         from environments.declarations.sections import register_section
-        from incidents import auditor_board, holds
+        from incidents import auditor_board, holds, matrix_declarations
         from incidents.escalation import clock
         from incidents.intake import grouping, handling, telling, watching
         from incidents.lessons import documents, reminders
+        from incidents.oncall import ahead
+        from incidents.oncall import declarations as oncall_declarations
         from incidents.rules import databases, declarations, duty
 
         cards.register(auditor_board.contribution)
@@ -30,6 +32,10 @@ class IncidentsConfig(AppConfig):
         register("forget old bodies", 60.0, handling.forget_old)
         register("draft post-mortems", 1.0, documents.draft_due)
         register("remind of action items", 30.0, reminders.remind)
+        cards.register(ahead.contribution)
+        register("look ahead on call", 60.0, ahead.look_ahead)
+        for section in (oncall_declarations.SCHEDULES, matrix_declarations.POLICIES, matrix_declarations.REACH):
+            register_section(section)
         for section in (declarations.RULES, declarations.PROBES):
             register_section(section)
         register("fit rules", 5.0, duty.fit)

@@ -86,6 +86,14 @@ class Table:
             self.wrong(name, f"“{value}” {words}.")
         return value
 
+    def texts(self, name: str) -> list[str]:
+        """A list of texts; empty if it is not there."""
+        values = self._get(name, [], list, "a list")
+        found = [value for value in values if isinstance(value, str)]
+        if len(found) != len(values):
+            self.wrong(name, 'has to be a list of texts, as in ["a", "b"].')
+        return found
+
     def rest(self) -> dict[str, Any]:
         """Every key nobody asked for yet, whose content somebody else checks."""
         others = {name: value for name, value in self.values.items() if name not in self._asked}
