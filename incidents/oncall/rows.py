@@ -1,6 +1,7 @@
 """Schedules as they are stored, read into the rotas that `rotation` understands."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from django.db.models import Q
@@ -61,6 +62,14 @@ def rotas(
         )
         for schedule in schedules
     }
+
+
+def with_layers(schedule: Schedule, rota: Rota, since: datetime, until: datetime) -> Rota:
+    """A rota that is only proposed, with what stands above the stored layers and who is away or gone."""
+    kept = rotas([schedule], since, until, ())[schedule.slug]
+    names = {name for layer in rota.layers for name in layer.people}
+    away = {*kept.absences, *absences_of(names, since, until)}
+    return replace(rota, stands=kept.stands, absences=tuple(away), gone=kept.gone | gone_of(names))
 
 
 def absences_of(names: Iterable[str], since: datetime, until: datetime) -> tuple[Away, ...]:

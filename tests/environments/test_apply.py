@@ -98,7 +98,8 @@ def test_the_sample_is_the_company_of_the_guide(apply: Apply) -> None:
         ("dr", "Disaster recovery", "https://dr.pitchey.com"),
     ]
     assert len(Placement.objects.get(environment__slug="production").instances) == 3
-    assert set(Person.objects.values_list("username", flat=True)) == {"alice", "bob", "dana", "ada"}
+    people = {"alice", "bob", "dana", "ada", "carol", "erin", "frank"}
+    assert set(Person.objects.values_list("username", flat=True)) == people
     assert apply(SAMPLE) == "Nothing to change.\n"
 
 
