@@ -1,4 +1,4 @@
-"""`bin/chaos [operations|backups] --rounds N --json`: bad luck, judged from outside. See docs/chaos.md."""
+"""`bin/chaos [operations|backups|incidents] --rounds N --json`: bad luck, judged from outside. See docs/chaos.md."""
 
 import argparse
 import json
@@ -13,6 +13,7 @@ import django
 
 from controlplane.embedded.stack import Stack
 
+WRONG_INCIDENTS = ("lost", "doubled", "after_ack", "stuck")
 WRONG_BACKUPS = ("false_green", "lost", "orphans", "stuck", "false_red")
 WRONG = ("wrong_end", "repeated_effects", "lost_events", "doubled_events", "stuck", "stale_writes")
 SETTINGS = {
@@ -25,9 +26,19 @@ SETTINGS = {
 }
 
 
+# What: the rounds, which need Django, and the figures that have to be zero.
+ROUNDS = {
+    "operations": ("tests.chaos.rounds", WRONG),
+    "backups": ("tests.chaos.backups.rounds", WRONG_BACKUPS),
+    "incidents": ("tests.chaos.incidents.rounds", WRONG_INCIDENTS),
+}
+# Nobody listens there: people are paged without Redis.
+NO_REDIS = "redis://127.0.0.1:1/0"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bin/chaos", description=__doc__)
-    parser.add_argument("what", nargs="?", default="operations", choices=["operations", "backups"])
+    parser.add_argument("what", nargs="?", default="operations", choices=list(ROUNDS))
     parser.add_argument("--rounds", type=int, default=30, help="each with one piece of bad luck")
     parser.add_argument("--fleets", type=int, default=6, help="how many go on at the same time")
     parser.add_argument("--seed", type=int, default=None, help="repeat an earlier run's choice of faults")
@@ -39,21 +50,22 @@ def main() -> int:
     for name in ("DATABASE_URL", "REDIS_URL"):
         os.environ.pop(name, None)  # never anybody's real servers
     backups = arguments.what == "backups"
-    with Stack(folder, demo=backups) as stack:
-        os.environ.update(stack.env, **SETTINGS)
+    without = {"REDIS_URL": NO_REDIS} if arguments.what == "incidents" else {}
+    module, wrong = ROUNDS[arguments.what]
+    with Stack(folder, demo=backups, environ={**os.environ, **without}) as stack:
+        os.environ.update({**stack.env, **SETTINGS, **without})
         if backups:
             # Sockets of scratch servers go here, so that those of others on this machine are not taken for ours.
             (folder / "tmp").mkdir(mode=0o711)
             os.environ["TMPDIR"] = str(folder / "tmp")
         django.setup()
-        rounds = import_module("tests.chaos.backups.rounds" if backups else "tests.chaos.rounds")  # needs Django
-        figures = rounds.Chaos(stack, folder, arguments).run()
+        figures = import_module(module).Chaos(stack, folder, arguments).run()
     if arguments.keep:
         print(f"kept: {folder}", file=sys.stderr)
     else:
         shutil.rmtree(folder, ignore_errors=True)
     print(json.dumps(figures))
-    return 0 if not any(figures[key] for key in (WRONG_BACKUPS if backups else WRONG)) else 1
+    return 0 if not any(figures[key] for key in wrong) else 1
 
 
 if __name__ == "__main__":

@@ -1,0 +1,232 @@
+"""The rounds: several alerts each and one piece of bad luck, many rounds beside each other, and a judge at the end."""
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from django.core.management import call_command
+from django.db import InterfaceError, OperationalError, connections
+
+from controlplane.embedded.processes import free_port
+from controlplane.embedded.stack import Stack
+from incidents.models import TimelineEntry
+from tests.chaos.crew import Crew
+from tests.chaos.incidents import clients, world
+from tests.chaos.incidents.cases import Case
+from tests.chaos.incidents.clients import Client
+from tests.chaos.incidents.judge import Log, judge
+from tests.chaos.incidents.luck import FREEZE_SECONDS, Luck, shuffled
+
+WRONG = ("lost", "doubled", "after_ack", "stuck")
+CASES = 4  # alerts of a round
+# Between two restarts of PostgreSQL, for what it answers before it can be told from what it does not.
+RESTART_SECONDS = 8.0
+
+
+@dataclass
+class Round:
+    """Some alerts at about the same time, and one piece of bad luck among them."""
+
+    name: str
+    luck: Luck
+    cases: list[Case]
+    strike_at: float
+    struck: bool = False
+    wrong: Counter[str] = field(default_factory=Counter)
+
+
+class Chaos:
+    """One run. The processes are kept alive by a crew, as a supervisor would."""
+
+    def __init__(self, stack: Stack, folder: Path, arguments: argparse.Namespace) -> None:
+        self.stack = stack
+        self.folder = folder
+        self.rounds: int = arguments.rounds
+        self.lanes: int = arguments.fleets
+        self.quiet: bool = arguments.json
+        seed = arguments.seed if arguments.seed is not None else random.randrange(10**6)
+        self.choice = random.Random(seed)
+        self.say(f"seed {seed}", always=True)
+        for name in ("armed", "struck", "reports", "moods"):
+            (folder / name).mkdir()
+        call_command("migrate", verbosity=0)
+        provider = free_port()
+        self.world = world.build(f"http://127.0.0.1:{provider}", folder)
+        self.source_token = world.SOURCE_TOKEN
+        self.log = Log(folder / "provider.jsonl")
+        self.crew = Crew(folder, web=False)
+        program = [sys.executable, "-m", "tests.chaos.incidents.program"]
+        self.crew.commands = {
+            "provider": [sys.executable, "-m", "tests.chaos.incidents.provider", str(provider)],
+            "web": [*program, "web", str(self.crew.port)],
+            "clock-0": [*program, "clock"],
+            "clock-1": [*program, "clock"],
+        }
+        self.thaw_at: list[tuple[float, int]] = []
+        self.going: list[Round] = []
+        self.done: list[Round] = []
+        self.deck: list[Luck] = []
+        self.restarted = 0.0
+
+    def say(self, text: str, *, always: bool = False) -> None:
+        """To the person who watches; the figures go to standard output. always: even if only figures are wanted."""
+        if always or not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    # --- the run ----------------------------------------------------------------------------------
+
+    def run(self) -> dict[str, Any]:
+        """All rounds; returns the figures."""
+        began = time.monotonic()
+        try:
+            while len(self.done) < self.rounds:
+                self.crew.tend()
+                self._thaw()
+                self._begin_rounds()
+                for current in list(self.going):
+                    self._look_after(current)
+                time.sleep(0.1)  # the pace of the judge, not a wait for anything
+            return self._figures() | {"seconds": round(time.monotonic() - began)}
+        finally:
+            for _, pid in self.thaw_at:
+                _continue(pid)
+            self.crew.stop()
+
+    def _begin_rounds(self) -> None:
+        while len(self.going) < self.lanes and len(self.going) + len(self.done) < self.rounds:
+            self.deck = self.deck or shuffled(self.choice)
+            # The name ends with a mark, so that no name begins another one.
+            name = f"round-{len(self.going) + len(self.done)}."
+            now = time.time()
+            cases = [self._case(f"{name}{number}", now) for number in range(CASES)]
+            self.going.append(Round(name, self.deck.pop(), cases, now + self.choice.uniform(0.0, 6.0)))
+
+    def _case(self, name: str, now: float) -> Case:
+        patience = None if self.choice.random() < 0.4 else self.choice.uniform(0.0, 8.0)
+        by = self.choice.choice(WAYS)
+        return Case(name, now + self.choice.uniform(0.0, 3.0), patience, self.choice.random() < 0.3, by)
+
+    def acknowledgement(self, case: Case) -> Client:
+        """Somebody who acknowledges, by one of the ways there are."""
+        assert case.incident is not None
+        return clients.acknowledge(self.crew.port, self.world.token, case.incident.pk)
+
+    def _look_after(self, current: Round) -> None:
+        if not current.struck and (current.luck.name.startswith("provider") or time.time() >= current.strike_at):
+            current.struck = current.luck.strike(self, current)
+        for case in current.cases:
+            if case.ended is None:
+                try:
+                    case.go_on(self)
+                except (OperationalError, InterfaceError):
+                    connections.close_all()  # PostgreSQL is being restarted, by us
+                    return
+        if all(case.ended is not None for case in current.cases):
+            self._end(current)
+
+    def _end(self, current: Round) -> None:
+        self.going.remove(current)
+        self.done.append(current)
+        if current.luck.stage:
+            with suppress(FileNotFoundError):
+                (self.folder / "armed" / f"{current.luck.stage.replace(' ', '-')}.json").unlink()
+        seconds = time.time() - min(case.begin_at for case in current.cases)
+        self.say(f"{len(self.done):4} {current.name} {seconds:5.1f} s  {current.luck.name}")
+        for case in current.cases:
+            self._complain(case, current)
+
+    def _complain(self, case: Case, current: Round) -> None:
+        if any(case.verdict.wrong.values()):
+            self.say(_story(case, current), always=True)
+
+    # --- bad luck ---------------------------------------------------------------------------------
+
+    def kill(self, name: str) -> bool:
+        """A process, if it runs."""
+        if name not in self.crew.processes or self.crew.processes[name].poll() is not None:
+            return False
+        self.crew.kill(name)
+        return True
+
+    def thaw(self, pid: int) -> None:
+        """Let a frozen process go on after a while."""
+        self.thaw_at.append((time.monotonic() + self.choice.choice(FREEZE_SECONDS), pid))
+
+    def restart_postgres(self, number: signal.Signals) -> None:
+        """In order, or as a crash."""
+        connections.close_all()
+        assert self.stack.postgres
+        self.stack.postgres.restart(number)
+
+    def _thaw(self) -> None:
+        for report in (self.folder / "reports").glob("*.json"):
+            struck = json.loads(report.read_text())
+            report.rename(report.with_suffix(".read"))
+            self.say(f"     {struck['action']} at {struck['boundary']}")
+            if struck["action"] == "freeze":
+                self.thaw(struck["pid"])
+        now = time.monotonic()
+        for due, pid in [pair for pair in self.thaw_at if pair[0] <= now]:
+            self.thaw_at.remove((due, pid))
+            _continue(pid)
+
+    # --- the judgement ----------------------------------------------------------------------------
+
+    def _figures(self) -> dict[str, Any]:
+        """What arrived since the cases ended counts too: whoever was frozen has gone on by now."""
+        for _, pid in self.thaw_at:
+            _continue(pid)
+        time.sleep(3.0)  # what would still leave leaves by then
+        cases = [case for one in self.done for case in one.cases]
+        for case in cases:
+            before = len(case.verdict.wrong["after_ack"]) + len(case.verdict.wrong["doubled"])
+            if case.incident is not None and case.ended is not None:
+                again = judge(self.log, case.incident, case.known, case.ended)
+                case.verdict.wrong["after_ack"] = again.wrong["after_ack"]
+                case.verdict.wrong["doubled"] = again.wrong["doubled"]
+                case.verdict.repeats = again.repeats
+            if len(case.verdict.wrong["after_ack"]) + len(case.verdict.wrong["doubled"]) > before:
+                self.say(f"WRONG, afterwards: {case.name}: {dict(case.verdict.wrong)}", always=True)
+        late = sorted(max(0.0, seconds) for case in cases for seconds in case.verdict.late)
+        return {
+            "rounds": len(self.done),
+            **{name: sum(len(case.verdict.wrong[name]) for case in cases) for name in WRONG},
+            "late_p99_ms": round(late[int(len(late) * 0.99)] * 1000) if late else None,
+            "late_p50_ms": round(late[len(late) // 2] * 1000) if late else None,
+            "harmless_repeats": sum(case.verdict.repeats for case in cases),
+            "cases": len(cases),
+            "pages": len(late),
+            "acknowledged": sum(case.known is not None for case in cases),
+            "struck": sum(one.struck for one in self.done),
+            "boundaries": len([path for path in (self.folder / "struck").iterdir() if not path.suffix]),
+        }
+
+
+WAYS = ("api",)
+
+
+def _continue(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+
+
+def _story(case: Case, current: Round) -> str:
+    """All there is to know of a case that did not go as it should."""
+    lines = [f"WRONG: {case.name} ({current.luck.name}): {dict(case.verdict.wrong)}"]
+    if case.incident is not None:
+        lines.append(f"    known at {case.known}, ended at {case.ended}, by {case.by}")
+        with suppress(OperationalError, InterfaceError):
+            for entry in TimelineEntry.objects.filter(incident=case.incident).order_by("seq"):
+                lines.append(f"    {entry.at:%H:%M:%S.%f} {entry.kind:8} {entry.text}")
+            for one in case.incident.deliveries.order_by("pk"):
+                lines.append(f"    {one.key} {one.channel} {one.state} tries {one.attempts} {one.error}")
+    return "\n".join(lines)
