@@ -16,6 +16,9 @@ class IncidentsConfig(AppConfig):
         from incidents.oncall import ahead
         from incidents.oncall import declarations as oncall_declarations
         from incidents.rules import databases, declarations, duty
+        from incidents.runbook import board as runbook_board
+        from incidents.runbook import declarations as runbook_declarations
+        from incidents.runbook import duty as runbook
 
         cards.register(auditor_board.contribution)
         cards.register(reminders.overdue_cards)
@@ -42,3 +45,9 @@ class IncidentsConfig(AppConfig):
         register("evaluate rules", 1.0, duty.evaluate_due)
         register("probe databases", 1.0, databases.probe_due)
         register("forget database samples", 60.0, databases.forget_old)
+        register("open runbook runs", 30.0, runbook.open_due)
+        register("miss runbook runs", 5.0, runbook.miss_due)
+        register("look for the runbook", 15.0, runbook.look)
+        for section in (runbook_declarations.RUNBOOK, runbook_declarations.CONTACTS):
+            register_section(section)
+        cards.register(runbook_board.missed_cards)

@@ -1,6 +1,7 @@
 from django.urls import path
 
 from incidents import (
+    alert_views,
     auditor_views,
     demo_views,
     lesson_views,
@@ -8,10 +9,20 @@ from incidents import (
     oncall_change_views,
     oncall_views,
     rule_views,
+    runbook_views,
+    silence_views,
     views,
 )
 
 urlpatterns = [
+    path("alerts", alert_views.alerts, name="alerts"),
+    path("alerts/<int:pk>", alert_views.alert, name="alert"),
+    path("alerts/<int:pk>/note", alert_views.note, name="alert-note"),
+    path("alerts/bodies", alert_views.bodies, name="alert-bodies"),
+    path("alerts/bodies/<int:pk>/retry", alert_views.again, name="alert-body-retry"),
+    path("silences", silence_views.show, name="silences"),
+    path("silences/add", silence_views.add, name="silence-add"),
+    path("silences/<int:pk>/end", silence_views.end, name="silence-end"),
     path("matrix", matrix_views.show, name="matrix"),
     path("matrix/<slug:slug>/change", matrix_views.change, name="matrix-change"),
     path("reach", matrix_views.reach, name="reach"),
@@ -40,4 +51,11 @@ urlpatterns = [
     path("alert-rules/<slug:slug>/change", rule_views.change, name="alert-rule-change"),
     path("alert-rules/<slug:slug>/pause", rule_views.pause, name="alert-rule-pause"),
     path("alert-rules/export/<str:form>", rule_views.export, name="alert-rules-export"),
+    path("runbook", runbook_views.runbook, name="runbook"),
+    path("runbook/<slug:slug>", runbook_views.task, name="runbook-task"),
+    path("runbook/<slug:slug>/tick", runbook_views.tick, name="runbook-tick"),
+    path("runbook/<slug:slug>/pause", runbook_views.pause, name="runbook-pause"),
+    path("contacts", runbook_views.contacts, name="contacts"),
+    path("contacts/add", runbook_views.contact_add, name="contact-add"),
+    path("contacts/<slug:slug>/change", runbook_views.contact_edit, name="contact-edit"),
 ]
