@@ -38,7 +38,8 @@ CLAIM = """
         WHERE run.state IN ('open', 'missed') AND task.check_key <> '' AND NOT task.paused
             AND (run.seen_at IS NULL OR run.seen_at <= now() - %s)
             AND NOT EXISTS (
-                SELECT FROM incidents_runbookrun AS later WHERE later.task_id = run.task_id AND later.due_at > run.due_at
+                SELECT FROM incidents_runbookrun AS later
+                WHERE later.task_id = run.task_id AND later.due_at > run.due_at
             )
         ORDER BY run.due_at LIMIT 50 FOR UPDATE OF run SKIP LOCKED
     ) RETURNING id

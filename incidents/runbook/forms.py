@@ -8,10 +8,12 @@ from incidents.models import Contact
 class ContactForm(forms.ModelForm):  # type: ignore[type-arg]
     """A contact; at least one way to reach them."""
 
+    url = forms.URLField(label="Address on the web", required=False, max_length=300, assume_scheme="https")
+
     class Meta:
         model = Contact
         fields = ["name", "email", "phone", "url", "how", "position"]
-        labels = {"how": "How one reaches them", "url": "Address on the web", "position": "Place in the list"}
+        labels = {"how": "How one reaches them", "position": "Place in the list"}
 
     def clean(self) -> None:
         """Somebody whom one cannot reach is no contact."""
