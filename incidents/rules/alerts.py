@@ -79,4 +79,4 @@ def _alert(  # noqa: PLR0917 (one alert, told whole)
 
 def labels_of(rule: AlertRule, name: str, severity: str) -> dict[str, str]:
     """The labels that its alerts carry, wherever they are evaluated; the environment comes on top."""
-    return {"alertname": name, "severity": severity, "rule": rule.slug, "notify": ",".join(rule.notify)}
+    return {"alertname": name, "severity": str(severity), "rule": rule.slug, "notify": ",".join(rule.notify)}
