@@ -11,6 +11,7 @@ class IncidentsConfig(AppConfig):
         from environments.declarations.sections import register_section
         from incidents import auditor_board, holds, matrix_declarations
         from incidents.escalation import clock
+        from incidents.intake import declarations as intake_declarations
         from incidents.intake import grouping, handling, telling, watching
         from incidents.lessons import documents, reminders
         from incidents.oncall import ahead
@@ -38,6 +39,8 @@ class IncidentsConfig(AppConfig):
         cards.register(ahead.contribution)
         register("look ahead on call", 60.0, ahead.look_ahead)
         for section in (oncall_declarations.SCHEDULES, matrix_declarations.POLICIES, matrix_declarations.REACH):
+            register_section(section)
+        for section in (intake_declarations.SOURCES, intake_declarations.RULES):
             register_section(section)
         for section in (declarations.RULES, declarations.PROBES):
             register_section(section)

@@ -126,7 +126,7 @@ class Book:
             return Plan(one.incident, again, FIRING, one.flapping_until, one.silence)
         if one.state != FIRING:
             told = one.has_incident and one.heard == FIRING
-            return Plan(one.incident if told else None, Change.OVER if told else None, one.state)
+            return Plan(one.incident if told else None, Change.OVER if told else None, one.state, None, one.silence)
         if silence := self.silence_for(one):
             return Plan(None, None, one.heard, silence.ends_at, silence.pk)
         if one.has_incident:

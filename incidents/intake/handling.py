@@ -43,7 +43,8 @@ READERS: dict[str, Reader] = {
 PATIENCE = "SET LOCAL idle_in_transaction_session_timeout = '10s'"
 CLAIM = """
     SELECT raw.id, octet_length(raw.body) FROM incidents_rawalert AS raw
-    WHERE raw.state = 'stored' AND raw.next_at <= statement_timestamp() ORDER BY raw.next_at, raw.id LIMIT %s FOR UPDATE SKIP LOCKED
+    WHERE raw.state = 'stored' AND raw.next_at <= statement_timestamp()
+    ORDER BY raw.next_at, raw.id LIMIT %s FOR UPDATE SKIP LOCKED
 """
 BODIES = """
     SELECT raw.id, raw.body, raw.received_at, source.id, source.kind, source.environment_id
