@@ -20,7 +20,7 @@ from incidents.oncall.rotation import Rota, Shift, day_of, midnight, shifts
 from incidents.oncall.rows import rotas, with_layers
 from incidents.oncall.strip import WEEK, Line, Names, Week, lines, local, monday_of, weeks_from
 
-SHOWN_AT_MOST = 60
+SHOWN_AT_MOST = 25
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ def page_of(schedule: Schedule, reader: Person, month: str, now: datetime) -> Ca
     since = min(now - BACK, midnight(schedule.time_zone, first) - WEEK)
     until = max(now + FORTH, midnight(schedule.time_zone, month_after(first)) + WEEK)
     rota = rotas([schedule], since, until)[schedule.slug]
-    rows = list(Override.objects.filter(schedule=schedule, cancelled_at=None, ends_at__gt=now)[:SHOWN_AT_MOST])
+    from_then = max(now, midnight(schedule.time_zone, first))
+    rows = list(Override.objects.filter(schedule=schedule, cancelled_at=None, ends_at__gt=from_then)[:SHOWN_AT_MOST])
     names = names_of({schedule.slug: rota}, *(one.person for one in rows))
     wrong = problems_of({schedule.slug: rota}, now, now + AHEAD)[schedule.slug]
     members = {name for layer in rota.layers for name in layer.people}

@@ -11,9 +11,18 @@ WEEK = timedelta(weeks=1)
 COLOURS = 8
 
 
+# A bar narrower than this many percent has no room for a name, and more of them than this are too many to look at.
+NARROW = 2.0
+BARS_AT_MOST = 48
+LINES_AT_MOST = 120
+
+
 @dataclass(frozen=True)
 class Bar:
-    """A part of a shift within one week. left, width: percent of the week. look: classes of its colours."""
+    """A part of a shift within one week. left, width: percent of the week. look: classes of its colours.
+
+    label, title: "" where there is no room for them.
+    """
 
     left: str
     width: str
@@ -93,11 +102,11 @@ def local(zone: str, at: datetime) -> str:
 
 
 def lines(zone: str, found: Sequence[Shift], names: Names, now: datetime) -> list[Line]:
-    """Shifts as rows of a table."""
+    """Shifts as rows of a table, the first ones of very many."""
     return [
         Line(one, names.title(one.person), local(zone, one.starts_at), local(zone, one.ends_at), _marked(one),
              one.starts_at <= now < one.ends_at)
-        for one in found
+        for one in found[:LINES_AT_MOST]
     ]  # fmt: skip
 
 
@@ -132,7 +141,7 @@ def _week(  # noqa: PLR0917 (one row, told whole)
     edges = [midnight(zone, monday + number * DAY) for number in range(8)]
     since, until = edges[0], edges[-1]
     lanes = [
-        Lane(name, [_bar(one, since, until, names, zone) for one in found if _meets(one, since, until)], height)
+        Lane(name, _bars([one for one in found if _meets(one, since, until)], since, until, names, zone, name), height)
         for name, found, height in drawn
     ]
     days = [_day(monday + number * DAY, _percent(edges[number], since, until), zone, now, month) for number in range(7)]
@@ -145,14 +154,26 @@ def _meets(shift: Shift, since: datetime, until: datetime) -> bool:
     return shift.starts_at < until and shift.ends_at > since
 
 
+def _bars(  # noqa: PLR0917 (one lane, told whole)
+    found: list[Shift], since: datetime, until: datetime, names: Names, zone: str, layer: str
+) -> list[Bar]:
+    if layer and len(found) > BARS_AT_MOST:
+        whole = Shift("", max(found[0].starts_at, since), min(found[-1].ends_at, until), Why.LAYER)
+        left, width = _percent(whole.starts_at, since, until), (whole.ends_at - whole.starts_at) / (until - since)
+        return [Bar(left, f"{100 * width:.2f}%", f"{layer}: {len(found)} turns", "", "many")]
+    return [_bar(one, since, until, names, zone) for one in found]
+
+
 def _bar(shift: Shift, since: datetime, until: datetime, names: Names, zone: str) -> Bar:
     begin, end = max(shift.starts_at, since), min(shift.ends_at, until)
     mark = "◆ " if shift.why in (Why.OVERRIDE, Why.SWAP) else "○ " if shift.why == Why.COVER else ""
     title = f"{names.title(shift.person)}, {local(zone, shift.starts_at)} to {local(zone, shift.ends_at)}"
+    width = 100 * ((end - begin) / (until - since))
+    has_room = width >= NARROW or shift.is_gap or bool(mark)
     return Bar(
-        _percent(begin, since, until), f"{100 * ((end - begin) / (until - since)):.3f}%",
-        "nobody" if shift.is_gap else f"{mark}{names.short(shift.person)}",
-        f"{title}, {_marked(shift)}" if not shift.is_gap else title, names.look(shift),
+        _percent(begin, since, until), f"{width:.2f}%",
+        "nobody" if shift.is_gap else f"{mark}{names.short(shift.person)}" if has_room else "",
+        f"{title}, {_marked(shift)}" if mark else title if has_room else "", names.look(shift),
     )  # fmt: skip
 
 
@@ -162,4 +183,4 @@ def _day(day: date, left: str, zone: str, now: datetime, month: int) -> Day:
 
 
 def _percent(at: datetime, since: datetime, until: datetime) -> str:
-    return f"{100 * ((at - since) / (until - since)):.3f}%"
+    return f"{100 * ((at - since) / (until - since)):.2f}%"
