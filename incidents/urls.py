@@ -1,13 +1,17 @@
 from django.urls import path
 
 from incidents import (
+    ack_views,
     alert_views,
     auditor_views,
     demo_views,
     lesson_views,
     matrix_views,
+    message_views,
     oncall_change_views,
     oncall_views,
+    receipt_views,
+    report_views,
     rule_views,
     runbook_views,
     silence_views,
@@ -38,6 +42,10 @@ urlpatterns = [
     path("auditor", auditor_views.auditor, name="auditor"),
     path("incidents", views.incidents, name="incidents"),
     path("incidents/<int:pk>", views.incident, name="incident"),
+    path("ack/<str:token>", ack_views.acknowledge_by_link, name="acknowledge-by-link"),
+    path("receipts/<slug:channel>", receipt_views.receipt, name="receipt"),
+    path("messages", message_views.messages, name="messages"),
+    path("messages/<int:pk>/again", message_views.try_again, name="message-again"),
     path("incidents/demo", demo_views.break_something, name="incident-demo"),
     path("incidents/<int:pk>/post-mortem", lesson_views.postmortem, name="postmortem"),
     path("incidents/<int:pk>/post-mortem/edit", lesson_views.edit, name="postmortem-edit"),
@@ -58,4 +66,5 @@ urlpatterns = [
     path("contacts", runbook_views.contacts, name="contacts"),
     path("contacts/add", runbook_views.contact_add, name="contact-add"),
     path("contacts/<slug:slug>/change", runbook_views.contact_edit, name="contact-edit"),
+    path("reports", report_views.reports, name="reports"),
 ]
