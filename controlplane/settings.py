@@ -20,6 +20,8 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 # Only bin/run sets it: there are things to break, and messages to people go to a recording provider.
 DEMO = env.bool("DEMO", default=False)
+# Nothing leaves for people: every channel goes to the provider at this address, which writes down what it gets.
+RECORDING_PROVIDER = env.str("RECORDING_PROVIDER", default="").rstrip("/")
 SITE_NAME = env.str("SITE_NAME", default="Pitchey control plane")
 # Where people find this control plane: the links in pages to their telephones begin with it.
 SITE_URL = env.str("SITE_URL", default="http://127.0.0.1:8000").rstrip("/")

@@ -10,9 +10,9 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from threading import Timer
 from typing import Any
@@ -41,11 +41,15 @@ class NoAnswer(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """What an HTTP GET brought. latency_ms: from before the connection until the body was read."""
+    """What an HTTP request brought. latency_ms: from before the connection until the body was read.
+
+    headers: their names in small letters.
+    """
 
     status: int
     body: bytes
     latency_ms: float
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
         """The body as a JSON object; empty when it is none."""
@@ -82,6 +86,14 @@ def get(url: str, timeout: float = TIMEOUT_SECONDS) -> Answer:
 
     Raises NoAnswer.
     """
+    return send("GET", url, timeout=timeout)
+
+
+def send(
+    method: str, url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None,
+    timeout: float = TIMEOUT_SECONDS,
+) -> Answer:  # fmt: skip
+    """The same with any method, a body and headers of its own. Raises NoAnswer: it may have arrived all the same."""
     if wrong := problem_with(url):
         raise NoAnswer(f"the address {wrong}")
     parts = urlsplit(url)
@@ -92,12 +104,14 @@ def get(url: str, timeout: float = TIMEOUT_SECONDS) -> Answer:
     deadline.start()
     try:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("GET", path, headers={"User-Agent": "controlplane-probe", "Connection": "close"})
+        ours = {"User-Agent": "controlplane-probe", "Connection": "close"}
+        connection.request(method, path, body=body, headers={**ours, **(headers or {})})
         response = connection.getresponse()
-        body = response.read(BODY_LIMIT)
+        content = response.read(BODY_LIMIT)
         if connection.was_cut:
             raise TimeoutError
-        return Answer(response.status, body, (time.monotonic() - begun) * 1000)
+        told = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, content, (time.monotonic() - begun) * 1000, told)
     except TimeoutError:
         raise NoAnswer(f"no answer within {timeout:g} s") from None
     except ConnectionRefusedError:

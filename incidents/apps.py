@@ -1,3 +1,5 @@
+from functools import partial
+
 from django.apps import AppConfig
 
 
@@ -10,6 +12,9 @@ class IncidentsConfig(AppConfig):
         from environments import cards
         from environments.declarations.sections import register_section
         from incidents import auditor_board, holds, matrix_declarations
+        from incidents.channels import CHANNELS
+        from incidents.channels import declarations as channel_declarations
+        from incidents.channels.sender import send_due
         from incidents.escalation import clock
         from incidents.intake import declarations as intake_declarations
         from incidents.intake import grouping, handling, telling, watching
@@ -24,6 +29,8 @@ class IncidentsConfig(AppConfig):
         cards.register(auditor_board.contribution)
         cards.register(reminders.overdue_cards)
         register("escalate", 0.25, clock.fire_due)
+        for channel in CHANNELS:
+            register(f"send {channel}", 0.25, partial(send_due, channel))
         register("follow up pages", 1.0, clock.follow_up)
         register("tell of silence", 2.0, clock.tell_of_silence)
         register("end broken glass", 5.0, holds.end_broken)
@@ -38,6 +45,7 @@ class IncidentsConfig(AppConfig):
         register("remind of action items", 30.0, reminders.remind)
         cards.register(ahead.contribution)
         register("look ahead on call", 60.0, ahead.look_ahead)
+        register_section(channel_declarations.SECTION)
         for section in (oncall_declarations.SCHEDULES, matrix_declarations.POLICIES, matrix_declarations.REACH):
             register_section(section)
         for section in (intake_declarations.SOURCES, intake_declarations.RULES):

@@ -1,10 +1,12 @@
 """The demo of `bin/run`: something to break and to mend again, and a finished incident with a deployment to blame."""
 
 import os
+import secrets
 import signal
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from django.conf import settings
 from django.db import transaction
@@ -27,7 +29,7 @@ from environments.models import HealthSample, Placement
 from environments.targets import target_of
 from incidents import timeline
 from incidents.escalation import plan
-from incidents.models import ChecklistItem, Incident, Level, Page, Phase, Severity
+from incidents.models import Channel, ChecklistItem, Incident, Level, Page, Phase, Severity
 from incidents.procedure import grades_of, start_checklist
 from incidents.timeline import Kind, NewEntry
 
@@ -98,7 +100,8 @@ def _needed() -> Placement:
 
 
 def prepare() -> None:
-    """Make the sample once; a person's own incidents are never touched."""
+    """Make the keys that are missing, and the sample, once; a person's own incidents are never touched."""
+    _make_keys()
     placement = _placement()
     alice, bob = (Person.objects.filter(username=name).first() for name in ("alice", "bob"))
     release = Release.objects.filter(version="1.5.0").first()
@@ -113,6 +116,18 @@ def prepare() -> None:
         forth = _deployment(alice, bob, placement, release, at=opened - timedelta(minutes=4, seconds=9))
         back = _deployment(bob, alice, placement, before, at=opened + timedelta(minutes=14), came_from=release)
         _incident(alice, bob, opened, forth, back)
+
+
+def _make_keys() -> None:
+    """Whatever the channels refer to; the recording provider takes any key."""
+    folder = Path(settings.DATA_DIR) / "secrets"
+    references = [str(value) for one in Channel.objects.all() for value in one.settings.values()]
+    for reference in references:
+        path = folder / reference.removeprefix("file:")
+        if reference.startswith("file:") and not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            path.write_text(secrets.token_urlsafe(24))
 
 
 def _deployment(

@@ -99,7 +99,7 @@ def acknowledge(incident_id: int, who: Who, *, via: str = "", page_id: int | Non
             raise Conflict("It is resolved already.")
         incident.state, incident.acknowledged_by_name = Incident.State.ACKNOWLEDGED, who.name
         Incident.objects.filter(pk=incident.pk).update(
-            state=incident.state, acknowledged_at=Now(), acknowledged_by_name=who.name
+            state=incident.state, acknowledged_at=database_time(), acknowledged_by_name=who.name
         )
         if incident.phase == Phase.DETECTION:
             _to_phase(incident, who, Phase.TRIAGE)

@@ -105,18 +105,23 @@ def everybody() -> Iterable[Process]:
             yield process
 
 
-def free_port(preferred: int | None = None) -> int:
-    """`preferred` if it is free on 127.0.0.1, else another port that is."""
+def free_port(preferred: int | None = None, *, together: int = 1) -> int:
+    """`preferred` if it is free on 127.0.0.1, else another port that is; with so many ports from it on."""
     wanted = [] if preferred is None else [preferred]
     for port in wanted + random.sample(PORTS, PORT_ATTEMPTS):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        if all(map(_is_free, range(port, port + together))):
             return port
     raise StackError("There is no free port on 127.0.0.1. Stop some programs, then start again.")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def working_in(folder: Path, name: str) -> list[int]:

@@ -13,6 +13,7 @@ from .errors import StackError
 from .files import read_json, write_private_json
 from .place import prepare_place
 from .postgres import Postgres
+from .processes import free_port
 from .redis import Redis
 
 
@@ -109,6 +110,8 @@ class Stack:
             self.env["DEMO"] = "true"
             self.env["DEMO_DATABASE_URL"] = self.company.url_of("pitchey_prod")
             kept["company_port"] = self.company.port
+            kept["provider_port"] = free_port(kept.get("provider_port"), together=2)
+            self.env["RECORDING_PROVIDER"] = f"http://127.0.0.1:{kept['provider_port']}"
         write_private_json(path, kept)
 
     def stop(self) -> None:

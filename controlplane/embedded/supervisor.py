@@ -68,6 +68,7 @@ def programs(port: int, workers: int) -> list[Program]:
         Program("wal", [python, str(CHECKOUT / "manage.py"), "wal_receiver"], stop_seconds=8),
         # Not by manage.py: it has to start also when the control plane does not.
         Program("auditor", [python, "-P", "-m", "incidents.auditor"], stop_seconds=3),
+        Program("providers", [python, "-I", "-S", str(Path(__file__).with_name("providers.py"))], stop_seconds=2),
         Program("worker", [python, "-P", "-m", *celery, "--without-gossip", "--without-mingle"], stop_seconds=12),
         Program(
             "web",
@@ -98,7 +99,8 @@ class Supervisor:
     def env(self) -> dict[str, str]:
         # Plain HTTP is right on loopback only; a real installation has TLS in front (settings: HTTPS).
         path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
-        return {"HTTPS": "false"} | os.environ | self.stack.env | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+        ours = {"HTTPS": "false", "SITE_URL": self.address}
+        return ours | os.environ | self.stack.env | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
     def record(self) -> None:
         """Write down what runs: for bin/manage, and for the next start should this one be killed."""
@@ -115,7 +117,7 @@ class Supervisor:
                 "since": self.since,
                 "url": self.address,
                 "port": self.port,
-                "env": {"HTTPS": self.env["HTTPS"]} | self.stack.env,
+                "env": {name: self.env[name] for name in ("HTTPS", "SITE_URL")} | self.stack.env,
                 "running": running,
             },
         )
