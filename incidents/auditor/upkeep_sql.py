@@ -11,6 +11,35 @@ ALERT_WAITING: LiteralString = """
     GROUP BY s.slug
 """
 
+# What is silenced or flaps, or what no rule wants, counts as heard; what was put off again and again does not.
+ALERT_UNTOLD: LiteralString = """
+    SELECT s.slug, format('%s alerts of %s have not come to an incident, the first since %s', count(*), s.slug,
+                          to_char(min(coalesce(a.due_at, a.last_at)) AT TIME ZONE 'UTC', 'HH24:MI:SS'))
+    FROM incidents_alert a JOIN incidents_alertsource s ON s.id = a.source_id
+    WHERE a.due_at < clock_timestamp() - interval '15 s'
+       OR a.state = 'firing' AND a.heard <> 'firing' AND a.silence_id IS NULL
+          AND coalesce(a.flapping_until, '-infinity') < clock_timestamp()
+          AND a.last_at < clock_timestamp() - interval '20 s'
+    GROUP BY s.slug
+"""
+
+# After one attempt it is the sender's fault; after several it is ours.
+ALERT_FAILED: LiteralString = """
+    SELECT s.slug, format('%s alerts of %s cannot be handled: %s', count(*), s.slug, left(max(r.error), 200))
+    FROM incidents_rawalert r JOIN incidents_alertsource s ON s.id = r.source_id
+    WHERE r.state = 'failed' AND r.attempts > 1 AND r.handled_at > clock_timestamp() - interval '1 hour'
+    GROUP BY s.slug
+"""
+
+RULES_SILENT: LiteralString = """
+    SELECT r.slug, format('The rule %s is not evaluated any more', r.name)
+    FROM incidents_rulestate t JOIN incidents_alertrule r ON r.id = t.rule_id
+    WHERE NOT r.paused
+      AND (t.due_at < clock_timestamp() - interval '20 s'
+        OR greatest(t.evaluated_at, t.since) < clock_timestamp() - interval '60 s')
+    GROUP BY r.slug, r.name
+"""
+
 GROUP_TWICE: LiteralString = """
     SELECT group_key, format('%s unresolved incidents have one cause: %s', count(*), group_key)
     FROM incidents_incident WHERE group_key <> '' AND state <> 'resolved'

@@ -10,12 +10,16 @@ from django.db.models.functions import Now
 
 from controlplane.accounts.models import Person
 from controlplane.audit.record import SYSTEM
+from controlplane.clock.database import database_time
 from controlplane.clock.models import Beat
 from environments.models import Environment
 from incidents import holds, lifecycle
 from incidents.auditor.chain import Chains
 from incidents.auditor.looks import look
+from incidents.channels import CHANNELS, sender
+from incidents.channels.base import Receipt
 from incidents.escalation import clock
+from incidents.intake import grouping, handling
 from incidents.models import (
     Channel,
     ContactMethod,
@@ -38,7 +42,8 @@ SHIFTED = """
     FROM information_schema.columns
     WHERE data_type = 'timestamp with time zone' AND table_schema = current_schema()
       AND table_name IN ('incidents_incident', 'incidents_level', 'incidents_page', 'incidents_delivery',
-        'incidents_rawalert', 'incidents_alert', 'incidents_breakglass', 'incidents_postmortem', 'incidents_silence',
+        'incidents_rawalert', 'incidents_alert', 'incidents_rulestate',
+        'incidents_breakglass', 'incidents_postmortem', 'incidents_silence',
         'clock_beat')
     GROUP BY table_name
 """
@@ -76,6 +81,8 @@ class World:
 
     def engine(self) -> None:
         """A healthy engine gets to everything that is due."""
+        handling.handle_stored()
+        grouping.group_due()
         while clock.fire_due() + clock.follow_up():
             pass
         clock.tell_of_silence()
@@ -86,15 +93,12 @@ class World:
 
 
 def accept(**which: Any) -> int:
-    """The providers take what is in the outbox."""
-    taken = list(Delivery.objects.filter(state="queued", next_at__lte=Now(), **which))
+    """The providers take what is in the outbox; what follows is the sender's own doing."""
+    taken = list(Delivery.objects.filter(state="queued", next_at__lte=Now(), **which).select_related("page"))
     for delivery in taken:
-        Delivery.objects.filter(pk=delivery.pk).update(
-            state="accepted", accepted_at=Now(), attempts=F("attempts") + 1, next_at=None, provider_id=delivery.key
-        )
-        if delivery.page_id is not None:
-            Page.objects.filter(pk=delivery.page_id, state="queued").update(state="accepted", accepted_at=Now())
-            Incident.objects.filter(pk=delivery.incident_id, notified_at=None).update(notified_at=Now())
+        Delivery.objects.filter(pk=delivery.pk).update(state="sending", sender="test", attempts=F("attempts") + 1)
+        received = CHANNELS[delivery.channel].receipt is Receipt.ACCEPTANCE
+        sender._accepted(sender.Claim(delivery, "test", 0.0), delivery.key, database_time(), received=received)
     return len(taken)
 
 
@@ -108,11 +112,11 @@ def build() -> World:
     """The guide's matrix in short: at once, after 15 minutes, after 30; and a lesser one that begins later."""
     production = Environment.objects.create(slug="production", name="Production", driver="local")
     people = [person(name) for name in ("erin", "frank", "grace")]
-    for kind in ("pagerduty", "sms", "email"):
+    for kind in ("pagerduty", "sms", "phone"):
         Channel.objects.create(kind=kind, settings={})
     for one in people:
-        for kind in ("sms", "email"):
-            ContactMethod.objects.create(person=one, kind=kind, address=f"{one.username}@{kind}.example")
+        for kind in ("sms", "phone"):
+            ContactMethod.objects.create(person=one, kind=kind, address="+15550000000")
     _matrix("urgent", ["P1", "P2"], people, [0, 900, 1800], repeats=1)
     _matrix("calm", ["P3"], people, [600, 1200, 2400], repeats=0)
     return World(production, people)
@@ -123,5 +127,5 @@ def _matrix(slug: str, severities: list[str], people: list[Person], after: list[
     for number, (who, seconds) in enumerate(zip(people, after, strict=True), start=1):
         EscalationLevel.objects.create(
             policy=policy, number=number, role=f"role {number}", after_seconds=seconds,
-            targets=[{"person": who.username}], channels=["pagerduty", "sms", "email"],
+            targets=[{"person": who.username}], channels=["sms", "pagerduty", "phone"],
         )  # fmt: skip

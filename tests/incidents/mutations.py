@@ -13,17 +13,22 @@ from django.db.models.functions import Now
 from environments.models import EnvironmentLock
 from incidents import holds, lifecycle, outbox, timeline
 from incidents.escalation import clock, plan
+from incidents.intake import grouping, handling
 from incidents.models import (
+    Alert,
+    AlertRule,
     AlertSource,
     BreakGlass,
     ChecklistItem,
     Delivery,
     Incident,
     IncidentLock,
+    IncidentRule,
     Level,
     Page,
     Postmortem,
     RawAlert,
+    RuleState,
     Severity,
 )
 from tests.incidents.auditor_world import TEST, World, accept, deliver, pass_time
@@ -68,6 +73,14 @@ def received(world: World) -> Incident:
     incident = paged(world)
     deliver(Page.objects.get(incident=incident))
     pass_time(870)
+    return incident
+
+
+def followed(world: World) -> Incident:
+    """No receipt came, and the next channel was tried: PagerDuty."""
+    incident = paged(world)
+    pass_time(61)
+    world.engine()
     return incident
 
 
@@ -163,9 +176,31 @@ def _send_late(incident: Incident) -> None:
     _deliveries(incident).filter(purpose="page").update(state="accepted", accepted_at=Now())
 
 
-def _store(world: World, handled: bool) -> None:
+def alerted(world: World) -> None:
+    """An alert is stored, and nobody has looked at it."""
     source = AlertSource.objects.create(slug="monitoring", kind="plain")
-    RawAlert.objects.create(source=source, body=b'{"name": "Down"}', state="handled" if handled else "stored")
+    IncidentRule.objects.create(slug="all", group_by=["alertname"], severity="P1")
+    RawAlert.objects.create(source=source, body=b'{"name": "Down", "environment": "production"}')
+
+
+def _explode(*_: object, **__: object) -> None:
+    raise RuntimeError("a fault of the engine")
+
+
+def _kept_failing(world: World, incident: Incident | None, patch: Patch) -> None:
+    """Each attempt fails, until it is given up."""
+    patch.setattr(handling, "keep", _explode)
+    for _ in range(handling.ATTEMPTS):
+        handling.handle_stored()
+        pass_time(17)
+
+
+def ruled(world: World) -> None:
+    """A rule is evaluated."""
+    rule = AlertRule.objects.create(slug="errors", name="HighErrorRate", condition="error_rate > 0.05")
+    RuleState.objects.create(rule=rule, environment=world.production, evaluated_at=Now(),
+                             due_at=Now() + timedelta(seconds=10))  # fmt: skip
+    pass_time(10)
 
 
 def _forge(incident: Incident, **values: Any) -> None:
@@ -217,7 +252,15 @@ def _wrong_timeline(incident: Incident) -> None:
 
 FAULTS = [
     # intake
-    Fault("the handler of alerts is dead", "intake", nothing, lambda w, i, p: _store(w, False), ("alert-waiting",)),
+    Fault("the handler of alerts is dead", "intake", alerted, disabled(handling, "handle_stored", _engine),
+          ("alert-waiting",)),
+    Fault("handling fails until it is given up", "intake", alerted, _kept_failing, ("alert-failed",)),
+    Fault("incidents hear of no alert", "intake", alerted, disabled(grouping, "group_due", _engine), ("alert-untold",)),
+    Fault("telling fails, and is put off for ever", "intake", alerted,
+          lambda w, i, p: (p.setattr(grouping, "tell", _explode), w.engine()), ("alert-untold",)),
+    Fault("an alert is not due", "intake", alerted,
+          lambda w, i, p: (handling.handle_stored(), Alert.objects.update(due_at=None)), ("alert-untold",)),
+    Fault("rules are not evaluated", "intake", ruled, lambda w, i, p: None, ("rules-silent",)),
     Fault("one cause opens two incidents", "intake", paged, rows(_twin), ("group-twice",)),
     # opening
     Fault("no level is written", "opening", nothing, disabled(plan, "write_levels", _open, []),
@@ -302,7 +345,7 @@ FAULTS = [
     Fault("a frozen sender sends after the acknowledgement", "acknowledge", unsent, rows(_send_late),
           ("page-after-acknowledgement",)),
     Fault("acknowledging is not told", "acknowledge", paged, rows(_untold_state), ("state-untold",)),
-    Fault("PagerDuty is not told", "acknowledge", paged, disabled(lifecycle, "_tell_pagerduty", _acknowledge),
+    Fault("PagerDuty is not told", "acknowledge", followed, disabled(lifecycle, "_tell_pagerduty", _acknowledge),
           ("pagerduty-untold",)),
     Fault("resolving does not end the levels", "acknowledge", paged, disabled(lifecycle, "stop_escalation", _resolve),
           ("level-left",)),

@@ -73,7 +73,7 @@ class Case:
             return now >= self.seen_at + self.patience
         levels = Level.objects.filter(incident=self.incident)
         late = max(level.due_at.timestamp() for level in levels) + BOUND_SECONDS if levels else now
-        return now > late + 1 or not levels.filter(state=Level.State.PENDING).exists() and self._all_came(now)
+        return now > late + 1 or (not levels.filter(state=Level.State.PENDING).exists() and self._all_came(now))
 
     def _all_came(self, now: float) -> bool:
         """A moment for the last one to leave the outbox; the judge looks whether it did."""

@@ -10,10 +10,14 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_plus
 
 from incidents.models import Delivery, Incident, Level, Page
 
 KEY = re.compile(r"page-(\d+)-(\d+)")
+LINK = re.compile(r"http://[^\s\"]*acknowledge[^\s\"]*")
+# The others know a repeat by its key.
+WITHOUT_KEYS = ("sms",)
 # A level that is due goes to its provider within so long, whatever is killed, frozen or restarted meanwhile.
 BOUND_SECONDS = 45.0
 
@@ -43,6 +47,7 @@ class Log:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.arrivals: dict[int, list[Arrival]] = defaultdict(list)  # by page
+        self.links: dict[int, str] = {}  # to acknowledge, by page
         self._read = 0
         path.touch()
 
@@ -55,10 +60,13 @@ class Log:
                 self._note(json.loads(line))
 
     def _note(self, note: dict[str, Any]) -> None:
-        text = json.dumps(note["headers"]) + note["body"]
-        if found := KEY.search(text):
-            taken = note["status"] == 0 or 200 <= note["status"] < 300
-            self.arrivals[int(found[1])].append(Arrival(note["at"], found[0], taken))
+        found = KEY.fullmatch(note["headers"].get("idempotency-key", ""))
+        if found is None or not note["path"].startswith("POST"):
+            return
+        page, taken = int(found[1]), note["status"] == 0 or 200 <= note["status"] < 300
+        self.arrivals[page].append(Arrival(note["at"], found[0], taken))
+        if link := LINK.search(unquote_plus(note["body"])):
+            self.links[page] = link[0]
 
 
 def judge(log: Log, incident: Incident, known: float | None, ended: float) -> Verdict:
@@ -83,16 +91,16 @@ def judge(log: Log, incident: Incident, known: float | None, ended: float) -> Ve
 
 def _doubled(verdict: Verdict, page: Page, arrivals: list[Arrival]) -> None:
     """Two effects on one person by one channel for one level; ways of a page are different channels."""
-    by_channel: dict[str, set[str]] = defaultdict(set)
+    by_channel: dict[str, list[str]] = defaultdict(list)
     for one in arrivals:
         way = int(one.key.rsplit("-", 1)[1])
         if one.taken:
-            by_channel[page.ways[way]["channel"]].add(one.key)
+            by_channel[page.ways[way]["channel"]].append(one.key)
     for channel, keys in by_channel.items():
-        if len(keys) > 1:
+        if len(set(keys)) > 1 or (len(keys) > 1 and channel in WITHOUT_KEYS):
             verdict.wrong["doubled"].append(f"{channel} got {sorted(keys)}")
-    taken = [one.key for one in arrivals if one.taken]
-    verdict.repeats += len(taken) - len(set(taken))
+        else:
+            verdict.repeats += len(keys) - 1
 
 
 def _lost(

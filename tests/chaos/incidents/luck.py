@@ -6,9 +6,9 @@ import random
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from controlplane.clock.registry import duties
+from controlplane.clock.registry import Duty, duties
 from tests.chaos.incidents.provider import ANSWERS
 
 if TYPE_CHECKING:
@@ -32,8 +32,13 @@ class Luck:
 
 def stages() -> list[str]:
     """The clock's duties that carry an alert to a page, and what the web process does for it."""
-    carried = [duty.name for duty in duties() if duty.function.__module__.startswith(PARTS)]
+    carried = [duty.name for duty in duties() if _module(duty).startswith(PARTS)]
     return [*carried, "intake", "web"]
+
+
+def _module(duty: Duty) -> str:
+    function: Any = duty.function
+    return str(getattr(function, "func", function).__module__)
 
 
 def deck() -> list[Luck]:
@@ -79,7 +84,7 @@ def _kill(names: tuple[str, ...]) -> Callable[["Chaos", "Round"], bool]:
 
 
 def _kill_all(names: tuple[str, ...]) -> Callable[["Chaos", "Round"], bool]:
-    return lambda chaos, current: any([chaos.kill(name) for name in names])
+    return lambda chaos, current: sum(chaos.kill(name) for name in names) > 0
 
 
 def _freeze(names: tuple[str, ...]) -> Callable[["Chaos", "Round"], bool]:

@@ -37,7 +37,7 @@ _last: contextvars.ContextVar[str] = contextvars.ContextVar("last", default="")
 def stage() -> str:
     """What this thread does."""
     name = threading.current_thread().name
-    if name.startswith(("clock ", "intake")):
+    if name.startswith(("clock ", "send ", "intake")):
         return name.removeprefix("clock ").partition("_")[0]
     return "web" if sys.argv[1] == "web" else "main"
 
@@ -72,7 +72,8 @@ def install() -> None:
     def executed(self: psycopg.Cursor[Any], query: Any, *values: Any, **options: Any) -> Any:
         text = VALUES.sub("?", str(query)).strip()[:2000]
         writes = text.startswith(WRITES)
-        if not self.connection.autocommit or writes:
+        # A sender is outside of any transaction, and each of its statements is next to a request.
+        if not self.connection.autocommit or writes or stage().startswith("send"):
             at(text)
             _last.set(text)
         result = execute(self, query, *values, **options)

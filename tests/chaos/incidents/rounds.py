@@ -71,6 +71,7 @@ class Chaos:
             "clock-0": [*program, "clock"],
             "clock-1": [*program, "clock"],
         }
+        os.environ["SITE_URL"] = f"http://127.0.0.1:{self.crew.port}"  # links lead to our web process
         self.thaw_at: list[tuple[float, int]] = []
         self.going: list[Round] = []
         self.done: list[Round] = []
@@ -225,8 +226,8 @@ def _story(case: Case, current: Round) -> str:
     if case.incident is not None:
         lines.append(f"    known at {case.known}, ended at {case.ended}, by {case.by}")
         with suppress(OperationalError, InterfaceError):
-            for entry in TimelineEntry.objects.filter(incident=case.incident).order_by("seq"):
-                lines.append(f"    {entry.at:%H:%M:%S.%f} {entry.kind:8} {entry.text}")
-            for one in case.incident.deliveries.order_by("pk"):
-                lines.append(f"    {one.key} {one.channel} {one.state} tries {one.attempts} {one.error}")
+            entries = TimelineEntry.objects.filter(incident=case.incident).order_by("seq")
+            lines += [f"    {entry.at:%H:%M:%S.%f} {entry.kind:8} {entry.text}" for entry in entries]
+            deliveries = case.incident.deliveries.order_by("pk")
+            lines += [f"    {one.key} {one.channel} {one.state} tries {one.attempts} {one.error}" for one in deliveries]
     return "\n".join(lines)

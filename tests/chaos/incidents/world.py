@@ -18,7 +18,8 @@ from incidents.models import (
     IncidentRule,
 )
 
-AFTER_SECONDS = (0, 3, 6)
+# Seconds after the opening, and the channels in their order.
+LEVELS = ((0, ["webhook", "sms"]), (3, ["sms", "webhook"]), (6, ["pagerduty", "webhook"]))
 SOURCE_TOKEN = "a token of the chaos run, made up"
 
 
@@ -37,13 +38,13 @@ def build(provider: str, folder: Path) -> World:
     Environment.objects.create(slug="chaos", name="Chaos", driver="local")
     _channels(provider, folder)
     policy = EscalationPolicy.objects.create(slug="chaos", name="Chaos", severities=["P1", "P2"], repeats=0)
-    for number, seconds in enumerate(AFTER_SECONDS, start=1):
+    for number, (seconds, channels) in enumerate(LEVELS, start=1):
         person = Person.objects.create(username=f"level-{number}", first_name=f"Level {number}")
-        ContactMethod.objects.create(person=person, kind="webhook", address="")
+        ContactMethod.objects.create(person=person, kind="webhook", address=f"{provider}/webhook")
         ContactMethod.objects.create(person=person, kind="sms", address=f"+1555000{number:04}")
         EscalationLevel.objects.create(
             policy=policy, number=number, role=f"role {number}", after_seconds=seconds,
-            targets=[{"person": person.username}], channels=["webhook", "sms"],
+            targets=[{"person": person.username}], channels=channels,
         )  # fmt: skip
     AlertSource.objects.create(slug="chaos", kind="plain", token_digest=digest_of(SOURCE_TOKEN))
     critical = [{"label": "severity", "op": "=", "value": "critical"}]
@@ -56,7 +57,12 @@ def build(provider: str, folder: Path) -> World:
 
 
 def _channels(provider: str, folder: Path) -> None:
-    """As the recording provider stands for each of them."""
+    """The recording provider stands for each of them."""
     (folder / "secrets").mkdir(exist_ok=True)
-    Channel.objects.create(kind="webhook", settings={"url": f"{provider}/webhook"})
-    Channel.objects.create(kind="sms", settings={"base_url": provider})
+    (folder / "secrets" / "provider").write_text("a secret of the chaos run, made up")
+    secret = "file:provider"
+    Channel.objects.create(kind="webhook", settings={"secret": secret, "url": f"{provider}/webhook"})
+    Channel.objects.create(
+        kind="sms", settings={"account": "AC1", "token": secret, "sender": "+15550000000", "url": provider}
+    )
+    Channel.objects.create(kind="pagerduty", settings={"routing_key": secret, "url": f"{provider}/v2/enqueue"})
