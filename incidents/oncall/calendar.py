@@ -21,6 +21,7 @@ from incidents.oncall.rows import rotas, with_layers
 from incidents.oncall.strip import WEEK, Line, Names, Week, lines, local, monday_of, weeks_from
 
 SHOWN_AT_MOST = 25
+SWAPPED_AT_MOST = 50
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,14 @@ def page_of(schedule: Schedule, reader: Person, month: str, now: datetime) -> Ca
         [_above(one, names, schedule.time_zone, reader) for one in rows if not one.awaiting],
         _waiting(schedule, rows, names),
         list(away.filter(person__username__in=[*members, reader.username])[:SHOWN_AT_MOST]),
-        [one for one in shifts(rota, now - BACK, now + FORTH) if one.starts_at > now and one.ends_at < now + FORTH],
+        _whole(shifts(rota, now - BACK, now + FORTH), now)[:SWAPPED_AT_MOST],
         list(EscalationLevel.objects.filter(targets__contains=[{"schedule": schedule.slug}]).select_related("policy")),
     )  # fmt: skip
+
+
+def _whole(found: list[Shift], now: datetime) -> list[Shift]:
+    """Shifts that have not begun and whose end is in sight: those that can be exchanged."""
+    return [one for one in found if not one.is_gap and one.starts_at > now and one.ends_at < now + FORTH]
 
 
 def _above(one: Override, names: Names, zone: str, reader: Person) -> Above:

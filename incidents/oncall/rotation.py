@@ -323,11 +323,14 @@ def _joined(found: Sequence[Shift]) -> list[Shift]:
     return joined
 
 
-def stretches(found: Sequence[Shift]) -> list[Shift]:
-    """Shifts as people feel them: turns of one person that meet are one, named after the first."""
+def stretches(found: Sequence[Shift], *, apart: bool = False) -> list[Shift]:
+    """Shifts as people feel them: turns of one person that meet are one, named after the first.
+
+    apart: keep what puts them on call apart, so that it can be marked.
+    """
     joined: list[Shift] = []
     for shift in found:
-        if joined and joined[-1].person == shift.person:
+        if joined and joined[-1].person == shift.person and not (apart and joined[-1].why != shift.why):
             joined[-1] = replace(joined[-1], ends_at=shift.ends_at)
         else:
             joined.append(shift)

@@ -127,7 +127,7 @@ def weeks_from(
     """Rows of whole weeks from a Monday on. month: days of other months are pale. with_layers: each layer below."""
     zone = rota.time_zone
     since, until = midnight(zone, first), midnight(zone, first + count * WEEK)
-    drawn: list[tuple[str, list[Shift], int]] = [("", shifts(rota, since, until), 26)]
+    drawn: list[tuple[str, list[Shift], int]] = [("", stretches(shifts(rota, since, until), apart=True), 26)]
     if with_layers:
         for layer in reversed(rota.layers):
             alone = Rota(zone, (layer,), (), rota.absences, rota.gone)
