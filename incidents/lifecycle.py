@@ -101,12 +101,12 @@ def acknowledge(incident_id: int, who: Who, *, via: str = "", page_id: int | Non
         Incident.objects.filter(pk=incident.pk).update(
             state=incident.state, acknowledged_at=database_time(), acknowledged_by_name=who.name
         )
-        if incident.phase == Phase.DETECTION:
-            _to_phase(incident, who, Phase.TRIAGE)
         ended = stop_escalation(incident, f"acknowledged by {who.name}")
         words = f"Acknowledged by {who.name}" + (f" {via}" if via else "")
         still = f"; {ended} level{'s' if ended != 1 else ''} will not be paged" if ended else ""
         timeline.append(incident, who, NewEntry(Kind.STATE, words + still, Tone.OK, data={"via": via}))
+        if incident.phase == Phase.DETECTION:
+            _to_phase(incident, who, Phase.TRIAGE)
         _tell_pagerduty(incident, Delivery.Purpose.ACKNOWLEDGE, words)
         record(who, "incident.acknowledged", str(incident), scopes=incident.environments, data={"via": via})
     return incident

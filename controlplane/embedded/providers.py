@@ -87,7 +87,8 @@ class Handler(BaseHTTPRequestHandler):
         number = 0
         if status < 400:
             key = self.headers.get("Idempotency-Key", "")
-            number = self.record.write(at=arrived, path=self.path, key=key, body=body)
+            kept = {name: value for name, value in body.items() if name != "routing_key"}
+            number = self.record.write(at=arrived, path=self.path, key=key, body=kept)
         time.sleep(float(how.get("delay", 0)))
         if how.get("drop"):
             self.close_connection = True
