@@ -67,7 +67,7 @@ def test_by_month_and_severity(dana: Person) -> None:
     assert sum(one.count for one in found.months) == 3
     months = [one.month for one in found.months]
     assert months == sorted(months, reverse=True)  # type: ignore[type-var]
-    assert len({month for month in months}) >= 2
+    assert len(set(months)) >= 2
 
 
 @pytest.mark.parametrize(

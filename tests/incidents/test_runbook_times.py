@@ -1,6 +1,7 @@
 """A task is open from the beginning of its day, week or month, as the clocks of its zone say it."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -62,6 +63,6 @@ def test_through_two_years_each_period_has_its_run(zone: str, cadence: str, due:
         local = opens.astimezone(ZoneInfo(zone))
         assert (local.hour, local.minute) in ((0, 0), (1, 0))  # one, where midnight is left out
     days = {"daily": timedelta(days=1), "weekly": timedelta(days=7), "monthly": timedelta(days=31)}[cadence]
-    gaps = [after - before for (_, before), (_, after) in zip(found, found[1:], strict=False)]
+    gaps = [after - before for (_, before), (_, after) in pairwise(found)]
     assert max(gaps) <= days + timedelta(hours=1)
     assert len(found) in {"daily": (730, 731), "weekly": (104, 105), "monthly": (24, 25)}[cadence]
