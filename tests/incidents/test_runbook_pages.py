@@ -1,4 +1,4 @@
-"""The pages of the runbook: overdue first, evidence only for who may look everywhere, bounded, and their wrong people."""
+"""The pages of the runbook: overdue first, evidence only for who may look everywhere, bounded; and wrong people."""
 
 from datetime import timedelta
 
