@@ -82,7 +82,8 @@ def after_words(seconds: int) -> str:
 def matrix() -> Matrix:
     """All policies, in a fixed number of queries."""
     now = database_time()
-    policies = list(EscalationPolicy.objects.prefetch_related("levels"))
+    rows = EscalationPolicy.objects.prefetch_related("levels")
+    policies = sorted(rows, key=lambda one: (sorted(one.severities) or ["none"], one.slug))  # the worst first
     targets = [target for policy in policies for level in policy.levels.all() for target in level.targets]
     schedules = {one.slug: one for one in Schedule.objects.all()}
     holding = _holding(schedules, now)

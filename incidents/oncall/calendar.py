@@ -97,7 +97,7 @@ def page_of(schedule: Schedule, reader: Person, month: str, now: datetime) -> Ca
     rota = rotas([schedule], since, until)[schedule.slug]
     from_then = max(now, midnight(schedule.time_zone, first))
     rows = list(Override.objects.filter(schedule=schedule, cancelled_at=None, ends_at__gt=from_then)[:SHOWN_AT_MOST])
-    names = names_of({schedule.slug: rota}, *(one.person for one in rows))
+    names = names_of({schedule.slug: rota}, *(name for one in rows for name in (one.person, one.awaiting) if name))
     wrong = problems_of({schedule.slug: rota}, now, now + AHEAD)[schedule.slug]
     members = {name for layer in rota.layers for name in layer.people}
     away = Absence.objects.filter(ends_on__gte=now.date() - timedelta(days=1)).select_related("person")

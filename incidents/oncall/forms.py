@@ -38,7 +38,7 @@ class LocalTimeField(forms.CharField):
         return first_instant(self.zone, at) if at.tzinfo is None else at.astimezone(UTC)
 
 
-class PersonField(forms.ModelChoiceField):
+class PersonField(forms.ModelChoiceField):  # type: ignore[type-arg]
     """One of the active people, by username."""
 
     def __init__(self, **kwargs: Any) -> None:

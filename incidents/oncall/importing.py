@@ -69,7 +69,7 @@ def read(body: bytes, zone: str, now: datetime) -> list[Wanted]:
         calendar = Calendar.from_ical(body)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise Invalid("This is not an iCalendar file (.ics) that can be read; nothing was changed.") from error
-    if isinstance(calendar, list) or calendar.name != "VCALENDAR":
+    if calendar.name != "VCALENDAR":
         raise Invalid("This is not one iCalendar file: it does not begin with BEGIN:VCALENDAR.")
     events = calendar.walk("VEVENT")
     if not events:

@@ -72,24 +72,22 @@ def problems_of(found: Mapping[str, Rota], since: datetime, until: datetime) -> 
 
 def _of_one(slug: str, rota: Rota, facts: Facts, since: datetime, until: datetime) -> list[Problem]:
     drawn = shifts(rota, since, until)
-    gaps = _gaps(drawn)
-    if len(drawn) == 1 and gaps:  # the end of the span is not the end of the gap
-        gaps = [Problem("gap", "nobody is on call at all", since)]
-    wrong = [*gaps, *_strangers(rota, facts, since), *_unreachable(slug, drawn, facts)]
+    wrong = [*_gaps(drawn), *_strangers(rota, facts, since), *_unreachable(slug, drawn, facts)]
     return sorted(wrong, key=lambda one: one.at)
 
 
 def _gaps(drawn: Sequence[Shift]) -> list[Problem]:
-    """Of a gap that runs already only its end is said: its words stay the same while it runs."""
-    return [
-        Problem("gap", f"nobody is on call {_from(one, drawn[0])}until {_time(one.ends_at)}", one.starts_at)
-        for one in drawn
-        if one.is_gap
-    ]
+    """Only ends that are in the span are said, so that the words stay the same while time goes on."""
+    return [Problem("gap", _gap_words(one, drawn), one.starts_at) for one in drawn if one.is_gap]
 
 
-def _from(gap: Shift, first: Shift) -> str:
-    return "" if gap is first else f"from {_time(gap.starts_at)} "
+def _gap_words(gap: Shift, drawn: Sequence[Shift]) -> str:
+    runs, stays = gap is drawn[0], gap is drawn[-1]
+    if runs and stays:
+        return "nobody is on call at all"
+    if runs:
+        return f"nobody is on call until {_time(gap.ends_at)}"
+    return f"nobody is on call from {_time(gap.starts_at)} " + ("on" if stays else f"until {_time(gap.ends_at)}")
 
 
 def _time(at: datetime) -> str:

@@ -162,7 +162,7 @@ def turn_at(layer: LayerRule, zone: str, at: datetime) -> int:
 
 
 def _end(layer: LayerRule, zone: str) -> datetime | None:
-    return layer.ends_on and first_instant(zone, datetime.combine(layer.ends_on, layer.handover))
+    return first_instant(zone, datetime.combine(layer.ends_on, layer.handover)) if layer.ends_on else None
 
 
 def _window(layer: LayerRule, zone: str, day: date) -> tuple[datetime, datetime] | None:

@@ -1,6 +1,7 @@
 """What people change about who is on call: stand in, swap, be away. Each is one transaction, with its audit entry."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -226,11 +227,11 @@ def _own_or_operator(actor: Actor, person: Person) -> None:
         require(actor, Role.OPERATOR, [], f"enter an absence of {person.title_name}")
 
 
-def _record(actor: Actor, action: str, schedule: Schedule, reason: str, data: dict[str, object]) -> None:
+def _record(actor: Actor, action: str, schedule: Schedule, reason: str, data: Mapping[str, object]) -> None:
     _recorded(actor, action, f"schedule {schedule.slug}", reason, data)
 
 
-def _recorded(actor: Actor, action: str, target: str, reason: str, data: dict[str, object]) -> None:
+def _recorded(actor: Actor, action: str, target: str, reason: str, data: Mapping[str, object]) -> None:
     transaction.on_commit(lambda: ring("news", "incidents"))
     record(actor.who, action, target, reason=reason, data=data)
 

@@ -1,6 +1,6 @@
 """Standing in, swapping, being away: what holds afterwards, who may, and what is refused in which words."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -23,6 +23,9 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def schedule(alice: Person, bob: Person) -> Schedule:
     return primary()
+
+
+NEXT = datetime.now(UTC).year + 1
 
 
 def post(client: Client, who: Person, name: str, schedule: Schedule, *more: int, **fields: str) -> Any:
@@ -59,7 +62,7 @@ class TestOverrides:
         assert entry.reason == "dentist"
 
     def test_times_are_those_of_the_schedule(self, client: Client, schedule: Schedule, alice: Person) -> None:
-        fields = {**span(), "starts_at": "2027-07-01T09:00", "ends_at": "2027-07-01T10:00"}
+        fields = {**span(), "starts_at": f"{NEXT}-07-01T09:00", "ends_at": f"{NEXT}-07-01T10:00"}
         post(client, alice, "on-call-override", schedule, person="alice", **fields)
         assert Override.objects.get().starts_at.astimezone(ZoneInfo("UTC")).hour == 7
 
@@ -69,8 +72,8 @@ class TestOverrides:
             ({"person": "nobody"}, "not one of the available choices"),
             ({"reason": ""}, "This field is required"),
             ({"ends_at": "2026-01-01T10:00", "starts_at": "2026-01-01T09:00"}, "This time is over"),
-            ({"ends_at": "2027-07-01T09:00", "starts_at": "2027-07-01T09:00"}, "end after it begins"),
-            ({"starts_at": "2027-07-01T09:00", "ends_at": "2029-07-01T09:00"}, "too long"),
+            ({"ends_at": f"{NEXT}-07-01T09:00", "starts_at": f"{NEXT}-07-01T09:00"}, "end after it begins"),
+            ({"starts_at": f"{NEXT}-07-01T09:00", "ends_at": f"{NEXT + 2}-07-01T09:00"}, "too long"),
             ({"starts_at": "soon"}, "Write a day and a time"),
             ({"starts_at": "9999-12-31T23:59"}, "too far away"),
             ({"reason": "x" * 301}, "300"),

@@ -40,12 +40,18 @@ def test_a_whole_rotation_of_reachable_people_has_no_problem(schedule: Schedule,
     assert found(schedule, length=8 * WEEK) == []
 
 
-def test_a_gap_is_told_with_its_ends(schedule: Schedule) -> None:
+def test_a_gap_that_stays_is_told_with_its_beginning(schedule: Schedule) -> None:
     schedule.layers.update(ends_on=date(2026, 1, 14))
     assert problems(schedule, MONDAY, MONDAY + WEEK) == [
-        Problem("gap", "nobody is on call from Wed 14 Jan 08:00 UTC until Mon 19 Jan 08:00 UTC",
+        Problem("gap", "nobody is on call from Wed 14 Jan 08:00 UTC on",
                 at("2026-01-14T09:00"))
     ]  # fmt: skip
+
+
+def test_a_gap_between_two_turns_is_told_with_both_ends(schedule: Schedule) -> None:
+    """The words of an alert stay the same from one look to the next, as only ends in sight are said."""
+    schedule.layers.update(days=[0, 1, 3, 4, 5, 6])
+    assert words(schedule) == "nobody is on call from Tue 13 Jan 23:00 UTC until Wed 14 Jan 23:00 UTC"
 
 
 def test_a_gap_that_runs_has_words_that_stay_the_same(schedule: Schedule) -> None:
