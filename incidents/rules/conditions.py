@@ -102,11 +102,12 @@ def parse(text: str) -> Condition:
     try:
         tree = cast("Condition", _PARSER.parse(text))
     except UnexpectedCharacters as error:
-        raise ConditionError(text, error.pos_in_stream, _character(text[error.pos_in_stream])) from None
+        position = _position(error)
+        raise ConditionError(text, position, _character(text[position])) from None
     except UnexpectedToken as error:
         raise _token(text, error) from None
     except UnexpectedInput as error:
-        raise ConditionError(text, error.pos_in_stream or 0, "This cannot be understood.") from None
+        raise ConditionError(text, _position(error), "This cannot be understood.") from None
     _Check(text).condition(tree, 0)
     return tree
 
@@ -156,6 +157,10 @@ _PARSER = Lark(GRAMMAR, parser="lalr", lexer="basic", maybe_placeholders=True, t
 
 
 # --- What the parser stumbles over --------------------------------------------------------------------
+
+
+def _position(error: UnexpectedInput) -> int:
+    return cast("int", error.pos_in_stream)
 
 
 def _character(found: str) -> str:

@@ -102,14 +102,15 @@ def _count(server: Server) -> tuple[int, int]:
 @contextmanager
 def _ends(session: "psycopg.Connection[Any]") -> Iterator[None]:
     """A server that stopped in the middle of an answer must not keep the clock: its connection is cut."""
-    timer = Timer(PATIENCE_SECONDS, _cut, [socket.socket(fileno=socket.dup(session.fileno()))])
+    wire = socket.socket(fileno=socket.dup(session.fileno()))
+    timer = Timer(PATIENCE_SECONDS, _cut, [wire])
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
-        timer.args[0].close()
+        wire.close()
 
 
 def _cut(wire: socket.socket) -> None:

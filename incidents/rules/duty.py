@@ -19,7 +19,7 @@ from incidents.intake.own import say
 from incidents.models import AlertRule, RuleState
 from incidents.rules import alerts, sources
 from incidents.rules.conditions import ConditionError, parse
-from incidents.rules.evaluation import Finding, find
+from incidents.rules.evaluation import Finding, Reading, find
 from incidents.rules.tree import metrics_of
 from incidents.rules.turns import Standing, turn
 
@@ -61,7 +61,7 @@ def fit() -> int:
     """Make and remove rows to fit the rules; alerts of what is no longer watched are taken back."""
     with connection.cursor() as cursor:
         cursor.execute(MAKE)
-        made = cursor.rowcount
+        made = int(cursor.rowcount)
         cursor.execute(UNWATCHED)
         gone = [row[0] for row in cursor.fetchall()]
     if made:
@@ -109,7 +109,7 @@ def _metrics(rule: AlertRule) -> list[str]:
         return []  # said by the finding
 
 
-def _finding(rule: AlertRule, readings: dict[str, "sources.Reading"]) -> Finding:
+def _finding(rule: AlertRule, readings: dict[str, Reading]) -> Finding:
     try:
         return find(parse(rule.condition), readings)
     except ConditionError as error:

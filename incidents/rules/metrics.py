@@ -26,7 +26,8 @@ class Metric:
 
     def query(self, where: str = "") -> str:
         """The expression: one value for each environment. where: matchers of labels, such as environment="dr"."""
-        return Template(self.promql).substitute(where=where, window=WINDOW, **{"and": f",{where}" if where else ""})
+        text = Template(self.promql).substitute(where=where, window=WINDOW, **{"and": f",{where}" if where else ""})
+        return text.replace("{}", "")
 
 
 METRICS = {

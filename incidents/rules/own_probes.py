@@ -105,4 +105,4 @@ def _databases(slugs: list[str]) -> Readings:
 def _rows(query: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(query, values)
-        return cursor.fetchall()
+        return list(cursor.fetchall())

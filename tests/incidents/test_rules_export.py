@@ -127,7 +127,7 @@ SERIES = [
 ]
 
 
-def fires(tmp_path: Path, rules: list[AlertRule], *expected: tuple[str, str, list[dict[str, str]]]) -> None:
+def fires(tmp_path: Path, rules: list[AlertRule], *expected: tuple[str, str, list[dict[str, Any]]]) -> None:
     """promtool evaluates the rules over SERIES. expected: when, which alert, the labels it fires with."""
     (tmp_path / "rules.yml").write_text(prometheus(rules))
     test = {

@@ -146,7 +146,7 @@ def sparkline(values: Sequence[float | None], tone: str = "ok", label: str = "")
 @register.filter
 def control(field: BoundField) -> SafeString:
     """A form field's input with Tabler's class; Django itself adds aria-invalid and points to hint and errors."""
-    styles = {"select": "form-select", "checkbox": "form-check-input", "radioselect": ""}
+    styles = {"select": "form-select", "checkbox": "form-check-input", "radioselect": "", "checkboxselectmultiple": ""}
     style = styles.get(field.widget_type, "form-control")
     return field.as_widget(attrs={"class": f"{style} is-invalid" if field.errors else style})
 
