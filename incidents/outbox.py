@@ -5,7 +5,7 @@ twice knows it by the key.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -70,6 +70,27 @@ def queue(
     return delivery
 
 
+def first_tries(pages: Sequence[tuple[Page, Incident, str]]) -> None:
+    """Save new pages and queue the first way of each, in the caller's transaction: two statements, however many."""
+    following = database_time() + timedelta(seconds=RECEIPT_SECONDS)
+    for page, _, _ in pages:
+        page.next_way_at = following if len(page.ways) > 1 else None
+    Page.objects.bulk_create(page for page, _, _ in pages)
+    Delivery.objects.bulk_create(
+        Delivery(
+            incident=incident,
+            page=page,
+            purpose=Delivery.Purpose.PAGE,
+            channel=page.ways[0]["channel"],
+            address=page.ways[0]["address"],
+            key=_key(page, 0),
+            message=message_of(incident, words, page=page),
+        )
+        for page, incident, words in pages
+    )
+    transaction.on_commit(lambda: ring("news", "incidents"))
+
+
 def try_way(page: Page, incident: Incident, number: int, words: str) -> Delivery:
     """Try to reach the person of a page by its way of this number."""
     way = page.ways[number]
@@ -77,8 +98,17 @@ def try_way(page: Page, incident: Incident, number: int, words: str) -> Delivery
     page.way, page.next_way_at = number, database_time() + timedelta(seconds=RECEIPT_SECONDS) if more else None
     page.save(update_fields=["way", "next_way_at"])
     message = message_of(incident, words, page=page)
-    key = f"page-{page.pk}-{number}"
-    return queue(incident, Delivery.Purpose.PAGE, way["channel"], key, message, page=page, address=way["address"])
+    return queue(incident, Delivery.Purpose.PAGE, way["channel"], _key(page, number), message, page=page,
+                 address=way["address"])  # fmt: skip
+
+
+def _key(page: Page, way: int) -> str:
+    return f"page-{page.pk}-{way}"
+
+
+def way_of(delivery: Delivery) -> int:
+    """Which way of its page a delivery tries."""
+    return int(delivery.key.rpartition("-")[2])
 
 
 def notice(incident: Incident, channel: str, key: str, words: str) -> None:

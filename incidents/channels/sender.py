@@ -1,54 +1,46 @@
 """Emptying the outbox: what the clock does for each channel. Needs PostgreSQL and the provider, nothing else.
 
 1. Claim what is due, in one short statement: the row is SENDING, with a lease and this sender's name.
-2. For a page, hold the incident's lock in shared mode (a session lock: no transaction is open), look again whether
-   the row is still ours, look at our own clock, send, let go. An acknowledgement takes the same lock alone, so it
-   waits for what is on the wire, and nothing leaves after its commit.
-3. Write down what came of it by compare-and-set. Who dies between 2 and 3 leaves a lease that runs out; the next one
-   sends again under the same key, which makes a repeat harmless.
-
-A process that was frozen after step 1 finds its claim too old by its own clock, and sends nothing.
+2. For pages, take the incidents' locks in shared mode (session locks: no transaction is open while anything is on the
+   wire), and look again which rows are still ours. An acknowledgement takes the same lock alone, so it waits for what
+   is on the wire, and nothing leaves after its commit.
+3. Threads make the requests and do nothing else, so that a slow one holds up no other. Each looks at the clock first:
+   whoever was frozen since step 2 sends nothing, because nobody waits for that long.
+4. What came of them is written down by compare-and-set, as many as came back together, and then the locks are let go.
+   Who dies before leaves leases that run out; the next one sends again under the same key, which does no harm.
 """
 
 import logging
-import random
-import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from functools import cache
+from typing import Any
 from uuid import uuid4
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection, connections, transaction
-from django.db.models import Case, F, QuerySet, Value, When
-from django.db.models.functions import Coalesce, Now
+from django.db import connection
 
-from controlplane.audit.record import SYSTEM
-from controlplane.clock.database import database_time
-from controlplane.web.tones import Tone
-from incidents import links, timeline
+from incidents import links
 from incidents.channels import CHANNELS
-from incidents.channels.base import ChannelError, Outgoing, Receipt
+from incidents.channels.base import ChannelError, Outgoing
+from incidents.channels.outcomes import Claim, Outcome, put_back, settle
 from incidents.channels.recording import redirected
-from incidents.models import Channel, Delivery, Incident, Page
+from incidents.models import Channel, Delivery
 from incidents.outbox import SENDING_LOCK
-from incidents.timeline import Kind, NewEntry
 
 logger = logging.getLogger(__name__)
 
-CLOCK = SYSTEM("clock")
-AT_ONCE = 32
-THREADS = 8
+# Requests of one channel and process at the same time.
+AT_ONCE = 16
+# A turn ends after so many, so that a changed or paused channel is noticed.
+IN_A_TURN = 400
+# For others that come back at about the same time as the first: they are written down together.
+TOGETHER_SECONDS = 0.02
 LEASE_SECONDS = 15
-# From the claim to the first byte: who was frozen for longer must not send, and puts the row back.
-FRESH_SECONDS = 5.0
-FIRST_WAIT, LONGEST_WAIT = 2.0, 300.0
-GIVE_UP_AFTER = timedelta(hours=4)
-LOCK_SECONDS = 2  # for which a sender waits behind an acknowledgement
+# From the lock to the first byte. With base.SECONDS it is no more than an acknowledgement waits (outbox.QUIET_SECONDS).
+FRESH_SECONDS = 1.0
 
 CLAIM = """
     UPDATE incidents_delivery SET state = 'sending', sender = %s, attempts = attempts + 1,
@@ -59,27 +51,13 @@ CLAIM = """
             AND (state = 'queued' OR (state = 'sending' AND lease_until < clock_timestamp()))
         ORDER BY next_at LIMIT %s FOR UPDATE SKIP LOCKED
     )
-    RETURNING id
+    RETURNING id, CASE WHEN purpose = 'page' THEN incident_id END
 """
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One row that is ours to send. at: by our own clock."""
-
-    delivery: Delivery
-    sender: str
-    at: float
-
-
-class Withdrawn(Exception):
-    """It must not be sent any more: somebody acknowledged, or another sender has it, or we were frozen."""
-
-
-@cache
-def _pool(channel: str) -> ThreadPoolExecutor:
-    """Threads are kept: each has a connection to the database of its own."""
-    return ThreadPoolExecutor(THREADS, thread_name_prefix=f"send {channel}")
+LOCK = """
+    SELECT id, pg_try_advisory_lock_shared(%s + incident_id)
+    FROM unnest(%s::bigint[], %s::bigint[]) AS claimed (id, incident_id)
+"""
+UNLOCK = "SELECT pg_advisory_unlock_shared(%s + incident_id) FROM unnest(%s::bigint[]) AS sent (incident_id)"
 
 
 def send_due(channel: str) -> int:
@@ -87,46 +65,99 @@ def send_due(channel: str) -> int:
     configured = Channel.objects.filter(kind=channel, paused=False).first()
     if configured is None:
         return 0
-    sender, at = uuid4().hex, time.monotonic()
-    with connection.cursor() as cursor:
-        cursor.execute(CLAIM, [sender, LEASE_SECONDS, channel, AT_ONCE])
-        claimed = [row[0] for row in cursor.fetchall()]
-    rows = list(Delivery.objects.filter(pk__in=claimed).select_related("page").order_by("next_at"))
-    claims = [Claim(row, sender, at) for row in rows]
-    if len(claims) == 1:
-        _send(claims[0], configured.settings)
-    elif claims:
-        list(_pool(channel).map(lambda claim: _in_thread(claim, configured.settings), claims))
-    return len(claims)
-
-
-def _in_thread(claim: Claim, channel_settings: dict[str, object]) -> None:
+    turn = Turn(channel, configured.settings)
     try:
-        _send(claim, channel_settings)
-    except Exception:
-        connections.close_all()
+        while turn.go_on():
+            pass
+    except BaseException:
+        turn.give_up()
         raise
+    return turn.tried
 
 
-def _send(claim: Claim, channel_settings: dict[str, object]) -> None:
-    delivery = claim.delivery
-    channel, message = CHANNELS[delivery.channel], _outgoing(delivery)
-    where, address = redirected(delivery.channel, channel_settings, delivery.address)
+@cache
+def _pool(channel: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(AT_ONCE, thread_name_prefix=f"wire {channel}")
+
+
+class Turn:
+    """One turn of one channel: the requests that are on the wire, and what is known of them."""
+
+    def __init__(self, channel: str, configured: Mapping[str, Any]) -> None:
+        self.channel = channel
+        self.configured = configured
+        self.sender = uuid4().hex
+        self.tried = 0
+        self.flying: dict[Future[Outcome], Claim] = {}
+
+    def go_on(self) -> bool:
+        """Send what there is room for, and write down what has come back; False when there is no more to do."""
+        if self.tried < IN_A_TURN and len(self.flying) <= AT_ONCE // 2:
+            self._send_some()
+        if not self.flying:
+            return False
+        wait(self.flying, return_when=FIRST_COMPLETED)
+        back = wait(self.flying, timeout=TOGETHER_SECONDS).done
+        settle([one.result() for one in back])
+        self._let_go([self.flying[one] for one in back])
+        for one in back:
+            del self.flying[one]
+        return True
+
+    def give_up(self) -> None:
+        """Something is wrong with the database. Locks go with the connection, once nothing is on the wire any more."""
+        wait(self.flying)
+        connection.close()
+
+    def _send_some(self) -> None:
+        since = time.monotonic()
+        for claim in self._claims(AT_ONCE - len(self.flying)):
+            where, address = redirected(self.channel, self.configured, claim.delivery.address)
+            message = replace(_outgoing(claim.delivery), address=address)
+            self.tried += 1
+            self.flying[_pool(self.channel).submit(_sent, claim, message, where, since)] = claim
+
+    def _claims(self, room: int) -> list[Claim]:
+        """Rows that are ours, with their locks."""
+        with connection.cursor() as cursor:
+            cursor.execute(CLAIM, [self.sender, LEASE_SECONDS, self.channel, room])
+            incidents: dict[int, int | None] = dict(cursor.fetchall())
+            pages = {row: incident for row, incident in incidents.items() if incident is not None}
+            if pages:
+                cursor.execute(LOCK, [SENDING_LOCK, list(pages), list(pages.values())])
+                refused = [row for row, locked in cursor.fetchall() if not locked]
+                put_back([Claim(Delivery(pk=row), self.sender) for row in refused])
+                incidents = {row: incident for row, incident in incidents.items() if row not in refused}
+        if not incidents:
+            return []
+        # A statement of its own: it sees what was committed before we had the locks.
+        ours = Delivery.objects.filter(pk__in=incidents, state=Delivery.State.SENDING, sender=self.sender)
+        claims = [Claim(row, self.sender, incidents[row.pk])
+                  for row in ours.select_related("page").order_by("next_at", "pk")]  # fmt: skip
+        lost = incidents.keys() - {claim.delivery.pk for claim in claims}
+        self._let_go([Claim(Delivery(pk=row), self.sender, incidents[row]) for row in lost])
+        return claims
+
+    def _let_go(self, claims: Sequence[Claim]) -> None:
+        locked = [claim.locked for claim in claims if claim.locked is not None]
+        if locked:
+            with connection.cursor() as cursor:
+                cursor.execute(UNLOCK, [SENDING_LOCK, locked])
+
+
+def _sent(
+    claim: Claim, message: Outgoing, where: Mapping[str, Any], since: float, now: Callable[[], float] = time.monotonic
+) -> Outcome:
+    """One request, in a thread that has nothing to do with the database. since, now: by the clock of this machine."""
+    if now() - since > FRESH_SECONDS:
+        return Outcome(claim, withdrawn=True)
     try:
-        with _still_wanted(claim):
-            provider_id = channel.send(replace(message, address=address), where)
-            answered = database_time()  # before the lock is let go, and so before any acknowledgement's commit
-    except Withdrawn:
-        _ours(claim).update(state=Delivery.State.QUEUED, lease_until=None)
+        return Outcome(claim, provider_id=CHANNELS[claim.delivery.channel].send(message, where))
     except ChannelError as error:
-        _failed(claim, error)
-    except (OperationalError, InterfaceError):
-        raise  # the database is lost: the lease brings the row back
+        return Outcome(claim, error=error)
     except Exception as error:
-        logger.exception("%s cannot be sent by %s", delivery.key, delivery.channel)
-        _failed(claim, ChannelError(f"it could not be sent: {type(error).__name__}"))
-    else:
-        _accepted(claim, provider_id, answered, received=channel.receipt == Receipt.ACCEPTANCE)
+        logger.exception("%s cannot be sent by %s", claim.delivery.key, claim.delivery.channel)
+        return Outcome(claim, error=ChannelError(f"it could not be sent: {type(error).__name__}"))
 
 
 def _outgoing(delivery: Delivery) -> Outgoing:
@@ -145,111 +176,3 @@ def _outgoing(delivery: Delivery) -> Outgoing:
         callback_url=links.callback_url(delivery.channel, delivery.key),
         again=delivery.attempts > 1,
     )
-
-
-@contextmanager
-def _still_wanted(claim: Claim) -> Iterator[None]:
-    """For the length of one request: no acknowledgement commits meanwhile. Raises Withdrawn."""
-    delivery = claim.delivery
-    if delivery.purpose != Delivery.Purpose.PAGE:
-        _look_again(claim)
-        yield
-        return
-    lock = SENDING_LOCK + (delivery.incident_id or 0)
-    with connection.cursor() as cursor:
-        if not _shared(cursor, lock):
-            raise Withdrawn  # an acknowledgement is at it; the lease brings the row back if it was not
-        try:
-            _look_again(claim)
-            yield
-        finally:
-            cursor.execute("SELECT pg_advisory_unlock_shared(%s)", [lock])
-
-
-def _shared(cursor: object, lock: int) -> bool:
-    deadline = time.monotonic() + LOCK_SECONDS
-    waiting = threading.Event()
-    while True:
-        cursor.execute("SELECT pg_try_advisory_lock_shared(%s)", [lock])  # type: ignore[attr-defined]
-        if cursor.fetchone()[0]:  # type: ignore[attr-defined]
-            return True
-        if time.monotonic() >= deadline:
-            return False
-        waiting.wait(0.02)
-
-
-def _look_again(claim: Claim) -> None:
-    if not _ours(claim).exists() or time.monotonic() - claim.at > FRESH_SECONDS:
-        raise Withdrawn
-
-
-def _ours(claim: Claim) -> QuerySet[Delivery]:
-    return Delivery.objects.filter(pk=claim.delivery.pk, state=Delivery.State.SENDING, sender=claim.sender)
-
-
-# --- What came of it ----------------------------------------------------------------------------------
-
-
-def _accepted(claim: Claim, provider_id: str, at: datetime, *, received: bool) -> None:
-    """Write it down: the delivery, and for a page the page, the incident and its timeline.
-
-    An acknowledgement may have cancelled the row while it was on the wire; it was taken all the same.
-    """
-    delivery, page = claim.delivery, claim.delivery.page
-    state = Delivery.State.DELIVERED if received else Delivery.State.ACCEPTED
-    times = {"accepted_at": at, "delivered_at": at} if received else {"accepted_at": at}
-    rows = Delivery.objects.filter(
-        pk=delivery.pk, sender=claim.sender, state__in=[Delivery.State.SENDING, Delivery.State.CANCELLED]
-    )
-    with transaction.atomic():
-        incident = timeline.locked(delivery.incident_id) if delivery.incident_id else None
-        taken = rows.update(state=state, provider_id=provider_id, error="", next_at=None, lease_until=None, **times)
-        if not taken or page is None or incident is None:
-            return
-        unheard = [Page.State.QUEUED, Page.State.FAILED, Page.State.CANCELLED]
-        fields: dict[str, object] = {name: Coalesce(name, Value(moment)) for name, moment in times.items()}
-        if received:
-            fields["next_way_at"] = None
-        Page.objects.filter(pk=page.pk).update(
-            state=Case(When(state__in=unheard, then=Value(state)), default=F("state")), **fields
-        )
-        if incident.notified_at is None:
-            Incident.objects.filter(pk=incident.pk).update(notified_at=at)
-        took = (at - delivery.queued_at).total_seconds()
-        words = f"{page.person_name}: accepted by {delivery.get_channel_display()} after {took:.1f} s"
-        data = {"page": page.pk, "channel": delivery.channel}
-        timeline.append(incident, CLOCK, NewEntry(Kind.PAGE, words, Tone.OK, at, data))
-
-
-def _failed(claim: Claim, error: ChannelError) -> None:
-    """Try again later, or give up and have the next way tried at once."""
-    delivery = claim.delivery
-    words = str(error)[:500]
-    hopeless = error.permanent or database_time() - delivery.queued_at > GIVE_UP_AFTER
-    wait = max(error.retry_after, min(FIRST_WAIT * 2 ** (delivery.attempts - 1), LONGEST_WAIT))
-    wait *= random.uniform(0.8, 1.2)  # noqa: S311 (many rows fail at once and need not come back at once)
-    with transaction.atomic():
-        incident = timeline.locked(delivery.incident_id) if delivery.incident_id else None
-        rows = _ours(claim)
-        if not rows.update(
-            state=Delivery.State.FAILED if hopeless else Delivery.State.QUEUED,
-            error=words,
-            permanent=error.permanent,
-            next_at=None if hopeless else Now() + timedelta(seconds=wait),
-            lease_until=None,
-        ):
-            return
-        page = delivery.page
-        if incident is None or page is None or (not hopeless and delivery.attempts > 1):
-            return
-        if hopeless:
-            Page.objects.filter(pk=page.pk, way=_way_of(delivery)).update(next_way_at=Now())
-        then = "giving up" if hopeless else f"trying again in {wait:.0f} s"
-        text = f"{page.person_name}: {delivery.get_channel_display()} failed, {words}; {then}"
-        data = {"page": page.pk, "channel": delivery.channel, "error": words}
-        timeline.append(incident, CLOCK, NewEntry(Kind.PAGE, text, Tone.BAD if hopeless else Tone.WAIT, data=data))
-
-
-def _way_of(delivery: Delivery) -> int:
-    """Which way of its page it tries: the last part of its key (`outbox.try_way`)."""
-    return int(delivery.key.rpartition("-")[2])

@@ -14,7 +14,7 @@ from django.core.management import call_command
 
 from controlplane.embedded.stack import Stack
 
-NAMES = ("backup", "catalog", "engine", "history", "live", "log")
+NAMES = ("alerts", "backup", "catalog", "engine", "escalation", "history", "live", "log")
 
 
 def main() -> int:

@@ -10,14 +10,12 @@ from django.db.models.functions import Now
 
 from controlplane.accounts.models import Person
 from controlplane.audit.record import SYSTEM
-from controlplane.clock.database import database_time
 from controlplane.clock.models import Beat
 from environments.models import Environment
 from incidents import holds, lifecycle
 from incidents.auditor.chain import Chains
 from incidents.auditor.looks import look
-from incidents.channels import CHANNELS, sender
-from incidents.channels.base import Receipt
+from incidents.channels import outcomes
 from incidents.escalation import clock
 from incidents.intake import grouping, handling
 from incidents.models import (
@@ -97,8 +95,7 @@ def accept(**which: Any) -> int:
     taken = list(Delivery.objects.filter(state="queued", next_at__lte=Now(), **which).select_related("page"))
     for delivery in taken:
         Delivery.objects.filter(pk=delivery.pk).update(state="sending", sender="test", attempts=F("attempts") + 1)
-        received = CHANNELS[delivery.channel].receipt is Receipt.ACCEPTANCE
-        sender._accepted(sender.Claim(delivery, "test", 0.0), delivery.key, database_time(), received=received)
+        outcomes.settle([outcomes.Outcome(outcomes.Claim(delivery, "test"), delivery.key)])
     return len(taken)
 
 
