@@ -27,6 +27,7 @@ from controlplane.web.bodies import StrictParser, Unreadable
 from controlplane.web.problems import MEDIA_TYPE, FieldError, problem
 from deployments.api import router as deployments
 from environments.api import router as environments
+from incidents.alert_api import router as alerts
 from incidents.api import router as incidents
 
 logger = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ api.add_router("", backups)
 api.add_router("", backup_policies)
 api.add_router("", restore_points)
 api.add_router("", incidents)
+api.add_router("", alerts)
 
 
 # --- Errors -------------------------------------------------------------------------------------------

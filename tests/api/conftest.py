@@ -1,16 +1,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from backups.models import Policy, PolicyClock, RestorePoint, Storage
 from controlplane.accounts.models import Person, Role
 from controlplane.accounts.tokens import create_token
 from controlplane.audit.record import SYSTEM
 from incidents.lifecycle import open_incident
-from incidents.models import Severity
+from incidents.models import Alert, AlertSource, RunbookTask, Severity, Silence
 from tests.backups.history import entry
 from tests.estate import Estate
 
@@ -67,7 +69,23 @@ def there(alice: Person, estate: Estate, calls: Calls) -> dict[str, str]:
         SYSTEM("test"), title="the API answers 503", severity=Severity.P3, environments=["production"]
     )
     return {"operation_id": str(number), "backup_id": str(backup.pk), "environment": "production", "slug": "settings",
-            "point_id": str(point.pk), "incident_id": str(incident.pk)}  # fmt: skip
+            "point_id": str(point.pk), "incident_id": str(incident.pk), **alerting(estate)}  # fmt: skip
+
+
+def alerting(estate: Estate) -> dict[str, str]:
+    """An alert, a silence and a task of the runbook."""
+    now = timezone.now()
+    source = AlertSource.objects.create(slug="prometheus", kind="alertmanager")
+    alert = Alert.objects.create(
+        source=source, fingerprint="f", state="firing", name="HighErrorRate", severity="critical",
+        environment=estate.production, started_at=now, last_at=now,
+    )  # fmt: skip
+    silence = Silence.objects.create(
+        environment=estate.production, starts_at=now, ends_at=now + timedelta(hours=1), reason="x", author_name="Alice",
+        kind="maintenance",
+    )  # fmt: skip
+    RunbookTask.objects.create(slug="logs", title="Review error logs", cadence="daily", due="0 12 * * *")
+    return {"alert_id": str(alert.pk), "silence_id": str(silence.pk), "task": "logs"}
 
 
 def assert_problem(answer: Any, status: int, *words: str) -> dict[str, Any]:
