@@ -1,5 +1,6 @@
 """Schedules, the matrix and addresses in the configuration file: the sample is the guide's, and mistakes are named."""
 
+import re
 from collections.abc import Callable
 from datetime import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from controlplane.accounts.models import Person
 from controlplane.audit.models import Entry
 from controlplane.clock.database import database_time
 from incidents.models import ContactMethod, EscalationLevel, EscalationPolicy, Layer, Schedule
+from incidents.oncall.ahead import NAMES
 from incidents.oncall.now import on_call
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("data_dir")]
@@ -151,3 +153,12 @@ def test_the_sample_is_the_matrix_of_the_guide(apply: Apply) -> None:
     assert EscalationPolicy.objects.get(severities__contains=["P2"]).slug == rows[0].policy.slug
     (now,) = on_call("primary", database_time())
     assert now.username in ("alice", "bob")
+
+
+def test_the_example_of_the_documents_applies(apply: Apply) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "on-call.md").read_text()
+    (example,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    apply("[people.alice]\n[people.bob]\n[people.carol]\n" + example)
+    assert Layer.objects.count() == 2
+    assert EscalationLevel.objects.count() == 2
+    assert set(NAMES.values()) == set(re.findall(r"`(OnCall\w+)`", text))
