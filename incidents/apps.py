@@ -21,7 +21,7 @@ class IncidentsConfig(AppConfig):
         from incidents.lessons import documents, reminders
         from incidents.oncall import ahead
         from incidents.oncall import declarations as oncall_declarations
-        from incidents.rules import databases, declarations, duty
+        from incidents.rules import clockwork, declarations
         from incidents.runbook import board as runbook_board
         from incidents.runbook import declarations as runbook_declarations
         from incidents.runbook import duty as runbook
@@ -52,10 +52,8 @@ class IncidentsConfig(AppConfig):
             register_section(section)
         for section in (declarations.RULES, declarations.PROBES):
             register_section(section)
-        register("fit rules", 5.0, duty.fit)
-        register("evaluate rules", 1.0, duty.evaluate_due)
-        register("probe databases", 1.0, databases.probe_due)
-        register("forget database samples", 60.0, databases.forget_old)
+        for name, every, function in clockwork.DUTIES:
+            register(name, every, function)
         register("open runbook runs", 30.0, runbook.open_due)
         register("miss runbook runs", 5.0, runbook.miss_due)
         register("look for the runbook", 15.0, runbook.look)
