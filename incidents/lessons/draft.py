@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from django.urls import reverse
 
-from controlplane.web.templatetags.ui import NO_BREAK, duration
+from controlplane.web.templatetags.ui import NO_BREAK, promised
 from incidents.lessons.facts import Before, Facts, Kind, Line
 from incidents.lessons.markdown import plain
 from incidents.models import Page
@@ -64,7 +64,7 @@ def _summary(facts: Facts) -> Iterable[Sentence]:
     where = ", ".join(incident.environments) or "the whole installation"
     yield Sentence(
         f"“{plain(incident.title)}” in {where} was opened at {_at(incident.opened_at)} by"
-        f" {plain(incident.opened_by_name)}, and was a {incident.severity} in the end",
+        f" {_who(incident.opened_by_name)}, and was a {incident.severity} in the end",
         (opening, *(line.seq for line in facts.of(Kind.STATE) if line.text.startswith("Severity"))),
     )
     resolved = facts.state_entry("Resolved by")
@@ -157,8 +157,11 @@ def _trigger(facts: Facts) -> Iterable[Sentence]:
     alerts = facts.of(Kind.ALERT)
     if alerts:
         yield Sentence(f"What opened it was “{plain(alerts[0].text)}”", (alerts[0].seq,))
-    evidence = [line.seq for line in changed] or [facts.opening]
-    yield _ask("What set it off just then: one of these, or something that is not recorded here?", *evidence)
+    evidence = [line.seq for line in [*changed, *alerts[:1]]] or [facts.opening]
+    if facts.before or changed or alerts:
+        yield _ask("What set it off just then: one of these, or something that is not recorded here?", *evidence)
+    else:
+        yield _ask("What set it off just then, of which nothing is recorded here?", *evidence)
 
 
 def _resolution(facts: Facts) -> Iterable[Sentence]:
@@ -266,13 +269,18 @@ def _operation(one: Before) -> str:
     return f"[operation {one.operation}, {plain(one.title)}]({reverse('operation', args=[one.operation])})"
 
 
+def _who(name: str) -> str:
+    """A machine of ours is the control plane to those who read it."""
+    return f"the control plane ({plain(name[8:])})" if name.startswith("system: ") else plain(name)
+
+
 def _at(at: datetime) -> str:
     at = at.astimezone(UTC)
     return f"{at.day} {at:%b %Y %H:%M:%S} UTC"
 
 
 def _long(length: timedelta) -> str:
-    return duration(length).replace(NO_BREAK, " ")
+    return promised(length).replace(NO_BREAK, " ")
 
 
 def _many(count: int, word: str) -> str:

@@ -55,7 +55,7 @@ def test_the_escalation_with_who_is_called_now(client: Client, dana: Person, eve
     assert len(queries) <= 20
     assert "L1 Role 1" in text
     assert "has Primary now" in text
-    assert text.count("+49 171 5") == 2
+    assert text.count(">+49 171 5<") == 2
     assert "is on call: a gap in Nights" in text
     assert "zed has no account here" in text
     client.force_login(eve)
