@@ -5,7 +5,7 @@ most, however many incidents there are. MTTA and MTTR are given as the median an
 went wrong moves a mean and tells nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -43,7 +43,7 @@ WEEKS = f"""
 """  # noqa: S608 - put together from the text above alone
 SLOWEST = f"""
     SELECT id, title, severity, opened_at, acknowledged_by_name, acknowledged_at IS NULL,
-        extract(epoch FROM coalesce(acknowledged_at, resolved_at, %(until)s) - opened_at)
+        extract(epoch FROM coalesce(acknowledged_at, resolved_at, %(until)s) - opened_at)::float
     FROM incidents_incident WHERE {SEEN}
     ORDER BY coalesce(acknowledged_at, resolved_at, %(until)s) - opened_at DESC, id DESC LIMIT {ROWS}
 """  # noqa: S608 - put together from the text above alone
@@ -111,12 +111,18 @@ class Report:
         self.until = database_time()
         self.since = self.until - timedelta(days=self.days)
         scopes = actor.scopes(Role.VIEWER)
-        self._values = {"since": self.since, "until": self.until, "everywhere": scopes is None, "scopes": scopes or []}
+        self._values: dict[str, Any] = {
+            "since": self.since,
+            "until": self.until,
+            "everywhere": scopes is None,
+            "scopes": scopes or [],
+        }
 
     def _ask(self, query: str) -> list[tuple[Any, ...]]:
         with connection.cursor() as cursor:
             cursor.execute(query, self._values)
-            return cursor.fetchall()
+            rows: list[tuple[Any, ...]] = cursor.fetchall()
+            return rows
 
     @cached_property
     def times(self) -> list[Times]:
@@ -156,15 +162,19 @@ class Report:
             ("to resolve", self._medians(lambda one: one.resolve)),
         ]
 
-    def _medians(self, which: Any) -> Bars:
-        found = {(one.month, one.severity): round(which(one)[0]) for one in self.months if which(one)}
+    def _medians(self, which: Callable[[Times], tuple[float, float] | None]) -> Bars:
+        found = {
+            (one.month, one.severity): round(pair[0])
+            for one in self.months
+            if one.month is not None and (pair := which(one)) is not None
+        }
         months = sorted({month for month, _ in found})
         return bars_of(months, list(Severity.values), found, stacked=False)
 
     @cached_property
     def slowest(self) -> list[Slow]:
         """Those that waited longest for somebody."""
-        return [Slow(*row[:6], seconds=float(row[6])) for row in self._ask(SLOWEST)]
+        return [Slow(*row) for row in self._ask(SLOWEST)]
 
     @cached_property
     def noise(self) -> list[Noise]:

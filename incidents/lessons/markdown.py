@@ -56,7 +56,8 @@ def _link(renderer: RendererHTML, tokens: Sequence[Token], index: int, options: 
 def render(text: str, *, address: str, last_seq: int) -> SafeString:
     """The text as HTML. address: of the incident's page. last_seq: its last entry."""
     env: dict[str, Any] = {"address": address, "last_seq": last_seq}
-    return mark_safe(Markdown().render(text, env))  # noqa: S308 (made by the renderer alone; test_postmortem_markdown)
+    html: str = Markdown().render(text, env)
+    return mark_safe(html)  # noqa: S308 (made by the renderer alone; see test_postmortem_markdown)
 
 
 def citations(text: str) -> list[int]:

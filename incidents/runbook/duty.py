@@ -36,7 +36,7 @@ CLAIM = """
     UPDATE incidents_runbookrun SET seen_at = now() WHERE id IN (
         SELECT run.id FROM incidents_runbookrun AS run JOIN incidents_runbooktask AS task ON task.id = run.task_id
         WHERE run.state IN ('open', 'missed') AND task.check_key <> '' AND NOT task.paused
-            AND (run.seen_at IS NULL OR run.seen_at <= now() - %s)
+            AND (run.seen_at IS NULL OR run.seen_at <= now() - make_interval(secs => %s))
             AND NOT EXISTS (
                 SELECT FROM incidents_runbookrun AS later
                 WHERE later.task_id = run.task_id AND later.due_at > run.due_at
@@ -139,7 +139,7 @@ def _alert(run: RunbookRun) -> OwnAlert:
 def look() -> int:
     """Look at what the system can see for itself, each thing once; tick what holds. Returns how many runs."""
     with connection.cursor() as cursor:
-        cursor.execute(CLAIM, [LOOK_EVERY])
+        cursor.execute(CLAIM, [LOOK_EVERY.total_seconds()])
         claimed = [row[0] for row in cursor.fetchall()]
     found: dict[str, Seen] = {}
     for run in RunbookRun.objects.filter(pk__in=claimed).select_related("task"):

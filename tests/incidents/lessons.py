@@ -1,6 +1,7 @@
 """Incidents that are over, for the tests of what is learned from them."""
 
 from datetime import timedelta
+from typing import Any
 
 from django.db import transaction
 from django.db.models.functions import Now
@@ -14,13 +15,13 @@ from incidents.models import Incident, Postmortem, Severity
 from incidents.timeline import Kind, NewEntry
 
 
-def opened(title: str = "the API answers 503", **values: object) -> Incident:
+def opened(title: str = "the API answers 503", **values: Any) -> Incident:
     """A P1 of production that is open."""
     given = {"title": title, "severity": Severity.P1, "environments": ["production"], **values}
-    return lifecycle.open_incident(SYSTEM("alert"), **given)[0]  # type: ignore[arg-type]
+    return lifecycle.open_incident(SYSTEM("alert"), **given)[0]
 
 
-def resolved(person: Person, *, open_for: timedelta = timedelta(minutes=30), **values: object) -> Incident:
+def resolved(person: Person, *, open_for: timedelta = timedelta(minutes=30), **values: Any) -> Incident:
     """One that was opened so long ago, acknowledged and resolved just now."""
     incident = opened(**values)
     Incident.objects.filter(pk=incident.pk).update(opened_at=Now() - open_for)
@@ -30,9 +31,9 @@ def resolved(person: Person, *, open_for: timedelta = timedelta(minutes=30), **v
     return Incident.objects.get(pk=incident.pk)
 
 
-def written(person: Person, **values: object) -> Postmortem:
+def written(person: Person, **values: Any) -> Postmortem:
     """The post-mortem of a resolved incident, as drafted."""
-    incident = resolved(person, **values)  # type: ignore[arg-type]
+    incident = resolved(person, **values)
     documents.draft_due()
     return Postmortem.objects.get(incident=incident)
 

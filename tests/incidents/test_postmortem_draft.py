@@ -14,6 +14,7 @@ from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.audit.models import Entry
 from controlplane.clock.registry import duties
+from controlplane.operations.errors import Conflict
 from controlplane.operations.models import Operation
 from controlplane.operations.states import State
 from deployments.models import Deployment
@@ -202,13 +203,13 @@ def test_somebody_may_draft_it_from_the_page(alice: Person, estate: Estate) -> N
     Incident.objects.filter(pk=incident.pk).update(resolved_at=long_ago)
     assert documents.draft_due() == 0
     documents.draft_now(incident.pk, Actor(alice).who)
-    with pytest.raises(documents.Conflict):
+    with pytest.raises(Conflict):
         documents.draft_now(incident.pk, Actor(alice).who)
     assert Postmortem.objects.count() == 1
 
 
 def test_none_before_the_resolution(alice: Person, estate: Estate) -> None:
-    with pytest.raises(documents.Conflict, match="resolve the incident first"):
+    with pytest.raises(Conflict, match="resolve the incident first"):
         documents.draft_now(opened().pk, Actor(alice).who)
     assert not Postmortem.objects.exists()
 

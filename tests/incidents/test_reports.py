@@ -48,8 +48,8 @@ def test_medians_and_nine_in_ten(dana: Person) -> None:
         incident(acknowledged=minutes, resolved=minutes * 10)
     whole = report(dana).whole
     assert whole.count == 5
-    assert whole.acknowledge == (180.0, pytest.approx(61.6 * 60))
-    assert whole.resolve == (1800.0, pytest.approx(616 * 60))
+    assert list(whole.acknowledge or ()) == pytest.approx([180.0, 61.6 * 60])
+    assert list(whole.resolve or ()) == pytest.approx([1800.0, 616.0 * 60])
 
 
 def test_what_is_not_over_has_no_time_yet(dana: Person) -> None:

@@ -1,5 +1,6 @@
 """The sections `runbook` and `contacts` of the file: the guide's lists are in the sample, mistakes have their words."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -147,3 +148,8 @@ def test_what_is_not_in_the_file_is_left_alone_and_said(apply: Apply) -> None:
     assert "runbook task backups" in said
     assert "contact legal" in said
     assert RunbookTask.objects.exists()
+
+
+def test_every_check_is_documented() -> None:
+    page = (SAMPLE.parents[2] / "docs" / "runbook.md").read_text()
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)) == set(CHECKS)
