@@ -11,7 +11,7 @@ from controlplane.clock.database import database_time
 from controlplane.operations.answers import status_of
 from controlplane.operations.errors import OperationError
 from incidents.models import Schedule
-from incidents.oncall import services
+from incidents.oncall import bringing, services
 from incidents.oncall.access import load_schedule
 from incidents.oncall.calendar import page_of
 from incidents.oncall.forms import AbsenceForm, ImportForm, OverrideForm
@@ -130,7 +130,7 @@ def bring_in(request: HttpRequest, slug: str) -> HttpResponse:
         return calendar_page(request, actor, found, status=422, import_form=form)
     body = form.cleaned_data["calendar"].read(LARGEST + 1)
     try:
-        done = services.import_calendar(actor, found, body, form.cleaned_data["reason"])
+        done = bringing.import_calendar(actor, found, body, form.cleaned_data["reason"])
     except OperationError as error:
         return _refused(request, actor, found, error, "oncall.import", import_form=form)
     messages.success(request, f"Imported: {done}.")

@@ -10,7 +10,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from hashlib import sha256
 from itertools import islice
 from typing import Any
@@ -25,6 +25,7 @@ from incidents.oncall.rotation import DAY, first_instant
 LARGEST = 1_000_000
 EVENTS_AT_MOST = 500
 TIMES_AT_MOST = 400
+LONGEST_UID = 150
 OVERRIDES_AT_MOST = 2000
 # Repeats are counted from their beginning; older ones would be counted for long.
 BACK = timedelta(days=5 * 366)
@@ -48,20 +49,27 @@ class Wanted:
 
 
 @dataclass(frozen=True)
+class Contents:
+    """A whole file. events: what every event of it is called, also of those whose times are all over."""
+
+    events: frozenset[str]
+    wanted: list[Wanted]
+
+
+@dataclass(frozen=True)
 class _Moment:
-    """A time as the file has it: of the wall clock of a zone, so that repeats keep it."""
+    """A time as the file has it: on the wall clock of a zone, so that repeats keep it. tz: of a zone without a name."""
 
     wall: datetime
     zone: str
-    exact: datetime | None = None
+    tz: tzinfo | None = None
 
     def instant(self, wall: datetime | None = None) -> datetime:
-        if self.exact is not None:
-            return self.exact + ((wall - self.wall) if wall else timedelta(0))
-        return first_instant(self.zone, wall or self.wall)
+        wall = wall or self.wall
+        return first_instant(self.zone, wall) if self.tz is None else wall.replace(tzinfo=self.tz).astimezone(UTC)
 
 
-def read(body: bytes, zone: str, now: datetime) -> list[Wanted]:
+def read(body: bytes, zone: str, now: datetime) -> Contents:
     """All times of a file that are not over. zone: of times that name none. Raises Invalid, naming the event."""
     if len(body) > LARGEST:
         raise Invalid(f"The file has {len(body):,} bytes; at most {LARGEST:,} are read.")
@@ -85,7 +93,7 @@ def read(body: bytes, zone: str, now: datetime) -> list[Wanted]:
     twice = [uid for uid, count in Counter(one.uid for one in found).items() if count > 1]
     if twice:
         raise Invalid(f"The file has the UID {twice[0]} twice; each event needs its own.")
-    return found
+    return Contents(frozenset(key_of(event) for event in events), found)
 
 
 def _of_event(event: Component, number: int, zone: str, now: datetime, people: "_People") -> Iterator[Wanted]:
@@ -93,8 +101,8 @@ def _of_event(event: Component, number: int, zone: str, now: datetime, people: "
     broken = [name for name, _ in event.errors if name]
     if broken:
         raise Invalid(f"{what}: {broken[0]} cannot be read.")
-    uid = storable(str(event.get("UID", ""))).strip()
-    if not uid:
+    key = key_of(event)
+    if not key:
         raise Invalid(f"{what} has no UID, so that the same file again could not be told from another one.")
     for name in ("RECURRENCE-ID", "RDATE", "EXRULE"):
         if name in event:
@@ -107,16 +115,18 @@ def _of_event(event: Component, number: int, zone: str, now: datetime, people: "
     person = "" if is_cancelled else people.of(event, what)
     for index, wall in enumerate(_times(event, begin, length, now, what)):
         starts_at = begin.instant(wall)
-        ends_at = begin.instant(wall + length) if begin.exact is None else starts_at + length
-        if ends_at > now:
-            mark = f"{uid}#{wall:%Y%m%dT%H%M%S}" if "RRULE" in event else uid
-            yield Wanted(_short(mark), person, starts_at, ends_at, str(event.get("SUMMARY", ""))[:200], is_cancelled)
+        ends_at = begin.instant(wall + length)
+        if ends_at > max(now, starts_at):  # a time that the clocks skip is none
+            mark = f"{key}#{wall:%Y%m%dT%H%M%S}" if "RRULE" in event else key
+            yield Wanted(mark, person, starts_at, ends_at, str(event.get("SUMMARY", ""))[:200], is_cancelled)
         if index >= TIMES_AT_MOST:
             raise Invalid(f"{what} repeats more than {TIMES_AT_MOST} times within a year.")
 
 
-def _short(uid: str) -> str:
-    return uid if len(uid) <= 200 else f"sha256:{sha256(uid.encode()).hexdigest()}"
+def key_of(event: Component) -> str:
+    """What an event is called for good; its repeats are called so too, with their time behind a #."""
+    uid = storable(str(event.get("UID", ""))).strip()
+    return uid if len(uid) <= LONGEST_UID else f"sha256:{sha256(uid.encode()).hexdigest()}"
 
 
 # --- Times --------------------------------------------------------------------------------------------
@@ -128,11 +138,11 @@ def _moment(event: Component, name: str, zone: str, what: str) -> _Moment:
     if isinstance(value, date) and value.year not in YEARS:
         raise Invalid(f"{what}: {name} is in the year {value.year}; that is too far away.")
     if isinstance(value, datetime):
-        key = getattr(value.tzinfo, "key", "")
-        if value.tzinfo is None or key:
-            return _Moment(value.replace(tzinfo=None, fold=0), key or zone)
-        exact = value.astimezone(UTC)
-        return _Moment(exact.replace(tzinfo=None), "UTC", exact)
+        named = str(getattr(found, "params", {}).get("TZID", ""))
+        if value.tzinfo is None and named:
+            raise Invalid(f"{what}: the time zone {named} of {name} is not known; name one as in Europe/Berlin.")
+        wall, key = value.replace(tzinfo=None, fold=0), getattr(value.tzinfo, "key", "")
+        return _Moment(wall, key or zone, None if key else value.tzinfo)
     if isinstance(value, date):
         return _Moment(datetime.combine(value, time.min), zone)
     raise Invalid(f"{what} has no {name} that can be read.")
@@ -142,7 +152,7 @@ def _length(event: Component, begin: _Moment, zone: str, what: str) -> timedelta
     """By the wall clock where there is one, so that a night shift stays from evening to morning."""
     if "DTEND" in event:
         end = _moment(event, "DTEND", zone, what)
-        if begin.exact is None and end.exact is None and begin.zone == end.zone:
+        if (begin.zone, begin.tz) == (end.zone, end.tz):
             return end.wall - begin.wall
         return end.instant() - begin.instant()
     length = getattr(event.get("DURATION"), "dt", None)

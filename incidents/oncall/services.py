@@ -1,6 +1,5 @@
 """What people change about who is on call: stand in, swap, be away. Each is one transaction, with its audit entry."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -16,7 +15,6 @@ from controlplane.live.ring import ring
 from controlplane.operations.errors import Conflict, Invalid, Refused
 from controlplane.operations.transitions import said
 from incidents.models import Absence, Override, Schedule
-from incidents.oncall.importing import Wanted, read
 from incidents.oncall.rotation import shifts
 from incidents.oncall.rows import rota_of
 
@@ -64,18 +62,19 @@ def check_span(starts_at: datetime, ends_at: datetime, now: datetime) -> None:
 
 
 def add_override(actor: Actor, schedule: Schedule, span: Span, reason: str) -> Override:
-    """Put somebody on call for a time, above all turns. Operators only. Raises Invalid."""
+    """Put somebody on call for a time, above all turns; from now on, if it has begun. Operators only. Raises Invalid."""
     require(actor, Role.OPERATOR, [], f"put somebody on call in {schedule.slug}")
     reason = short_reason(reason)
-    check_span(span.starts_at, span.ends_at, database_time())
+    now = database_time()
+    check_span(span.starts_at, span.ends_at, now)
     if not span.person.is_active:
         raise Invalid(f"{span.person.title_name} is not active any more; choose somebody else.")
     with transaction.atomic():
         made = Override.objects.create(
-            schedule=schedule, person=span.person.username, starts_at=span.starts_at, ends_at=span.ends_at,
-            reason=reason, author_name=actor.who.name,
+            schedule=schedule, person=span.person.username, starts_at=max(span.starts_at, now),
+            ends_at=span.ends_at, reason=reason, author_name=actor.who.name,
         )  # fmt: skip
-        _record(actor, "oncall.override_added", schedule, reason, {"override": made.pk, "what": str(span)})
+        record_change(actor, "oncall.override_added", schedule, reason, {"override": made.pk, "what": str(span)})
     return made
 
 
@@ -95,15 +94,15 @@ def cancel_override(actor: Actor, schedule: Schedule, pk: int, reason: str) -> N
         if actor.person.username not in {half.person for half in halves} and not actor.may(Role.OPERATOR, []):
             raise Refused("Only the people it is about, or an operator, can take it back.")
         now = database_time()
-        if sum(_end(half, now) for half in halves) == 0:
+        if sum(end_now(half, now) for half in halves) == 0:
             raise Conflict("It is over already; who was on call then cannot be changed any more.")
         what = [
             f"{half.person} {half.starts_at:%Y-%m-%d %H:%M} to {half.ends_at:%Y-%m-%d %H:%M} UTC" for half in halves
         ]
-        _record(actor, "oncall.override_cancelled", schedule, reason, {"override": pk, "what": what})
+        record_change(actor, "oncall.override_cancelled", schedule, reason, {"override": pk, "what": what})
 
 
-def _end(half: Override, now: datetime) -> bool:
+def end_now(half: Override, now: datetime) -> bool:
     """Let it end now if it runs, take it away if it has not begun; whether there was anything to end."""
     if half.ends_at <= now:
         return False
@@ -118,27 +117,30 @@ def _end(half: Override, now: datetime) -> bool:
 def ask_to_swap(actor: Actor, schedule: Schedule, mine: Span, theirs: Span, reason: str) -> int:
     """Propose to exchange two times; nothing changes until the other says yes. Returns the number of the swap.
 
-    mine: of the one who asks; an operator may ask for somebody else. Raises Invalid, Conflict.
+    mine: of the one who asks; an operator may ask for somebody else, and then the one who did not ask is asked.
+    Raises Invalid, Conflict.
     """
     if mine.person != actor.person:
         require(actor, Role.OPERATOR, [], f"swap for {mine.person} in {schedule.slug}")
     reason = short_reason(reason)
+    asked = mine.person if theirs.person == actor.person else theirs.person
     if mine.person == theirs.person:
         raise Invalid("A swap needs two people: choose a time of somebody else.")
     with transaction.atomic():
         Schedule.objects.select_for_update().get(pk=schedule.pk)
         now = database_time()
         for span in (mine, theirs):
-            check_span(span.starts_at, span.ends_at, now)
-            _must_hold(schedule, span)
+            _must_hold(schedule, span, now)
         number = (Override.objects.filter(schedule=schedule).aggregate(last=Max("swap"))["last"] or 0) + 1
         for taker, span in ((theirs.person, mine), (mine.person, theirs)):
             Override.objects.create(
                 schedule=schedule, kind=Override.Kind.SWAP, person=taker.username, starts_at=span.starts_at,
-                ends_at=span.ends_at, reason=reason, swap=number, awaiting=theirs.person.username,
+                ends_at=span.ends_at, reason=reason, swap=number, awaiting=asked.username,
                 author_name=actor.who.name,
             )  # fmt: skip
-        _record(actor, "oncall.swap_asked", schedule, reason, {"swap": number, "gives": str(mine), "for": str(theirs)})
+        record_change(
+            actor, "oncall.swap_asked", schedule, reason, {"swap": number, "gives": str(mine), "for": str(theirs)}
+        )
     return number
 
 
@@ -157,10 +159,9 @@ def agree_to_swap(actor: Actor, schedule: Schedule, number: int) -> None:
         now = database_time()
         first, second = halves
         for half, holder in ((first, people[second.person]), (second, people[first.person])):
-            check_span(half.starts_at, half.ends_at, now)
-            _must_hold(schedule, Span(holder, half.starts_at, half.ends_at))
+            _must_hold(schedule, Span(holder, half.starts_at, half.ends_at), now)
         Override.objects.filter(pk__in=[half.pk for half in halves]).update(awaiting="")
-        _record(actor, "oncall.swapped", schedule, first.reason, {"swap": number})
+        record_change(actor, "oncall.swapped", schedule, first.reason, {"swap": number})
 
 
 def decline_swap(actor: Actor, schedule: Schedule, number: int, reason: str) -> None:
@@ -171,7 +172,7 @@ def decline_swap(actor: Actor, schedule: Schedule, number: int, reason: str) -> 
         if actor.person.username not in {half.person for half in halves} and not actor.may(Role.OPERATOR, []):
             raise Refused("Only the people it is about, or an operator, can say no to this swap.")
         Override.objects.filter(pk__in=[half.pk for half in halves]).update(cancelled_at=database_time())
-        _record(actor, "oncall.swap_declined", schedule, reason, {"swap": number})
+        record_change(actor, "oncall.swap_declined", schedule, reason, {"swap": number})
 
 
 def _waiting(schedule: Schedule, number: int) -> list[Override]:
@@ -182,8 +183,11 @@ def _waiting(schedule: Schedule, number: int) -> list[Override]:
     return halves
 
 
-def _must_hold(schedule: Schedule, span: Span) -> None:
-    """Raises Conflict unless the person is on call for the whole of the span."""
+def _must_hold(schedule: Schedule, span: Span, now: datetime) -> None:
+    """Raises Conflict unless the person is on call for the whole of the span, and it is still to come."""
+    check_span(span.starts_at, span.ends_at, now)
+    if span.starts_at <= now:
+        raise Conflict(f"{span} has begun already: what runs cannot be swapped, somebody can stand in.")
     rota = rota_of(schedule.slug, span.starts_at, span.ends_at)
     found = shifts(rota, span.starts_at, span.ends_at) if rota else []
     if {one.person for one in found} != {span.person.username}:
@@ -227,68 +231,11 @@ def _own_or_operator(actor: Actor, person: Person) -> None:
         require(actor, Role.OPERATOR, [], f"enter an absence of {person.title_name}")
 
 
-def _record(actor: Actor, action: str, schedule: Schedule, reason: str, data: Mapping[str, object]) -> None:
+def record_change(actor: Actor, action: str, schedule: Schedule, reason: str, data: Mapping[str, object]) -> None:
+    """The audit entry of a change, and the ring; in the transaction of what it tells of."""
     _recorded(actor, action, f"schedule {schedule.slug}", reason, data)
 
 
 def _recorded(actor: Actor, action: str, target: str, reason: str, data: Mapping[str, object]) -> None:
     transaction.on_commit(lambda: ring("news", "incidents"))
     record(actor.who, action, target, reason=reason, data=data)
-
-
-# --- Calendars ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What an import did, in numbers."""
-
-    added: int
-    changed: int
-    cancelled: int
-    unchanged: int
-
-    def __str__(self) -> str:
-        return f"{self.added} added, {self.changed} changed, {self.cancelled} cancelled, {self.unchanged} as they were"
-
-
-def import_calendar(actor: Actor, schedule: Schedule, body: bytes, reason: str) -> Imported:
-    """Bring the overrides of a calendar in, all or nothing; the same again changes nothing. Operators only.
-
-    What somebody cancelled here stays cancelled, whatever the file says. Raises Invalid.
-    """
-    require(actor, Role.OPERATOR, [], f"import a calendar into {schedule.slug}")
-    reason = short_reason(reason)
-    now = database_time()
-    wanted = read(body, schedule.time_zone, now)
-    with transaction.atomic():
-        Schedule.objects.select_for_update().get(pk=schedule.pk)
-        rows = Override.objects.filter(schedule=schedule, uid__in=[one.uid for one in wanted])
-        there = {row.uid: row for row in rows.order_by("pk")}
-        counts = Counter(_bring(actor, schedule, one, there.get(one.uid), reason, now) for one in wanted)
-        done = Imported(counts["added"], counts["changed"], counts["cancelled"], counts["unchanged"])
-        if done.added or done.changed or done.cancelled:
-            _record(actor, "oncall.imported", schedule, reason, {"what": str(done)})
-    return done
-
-
-def _bring(  # noqa: PLR0917 (one row and what it is held against)
-    actor: Actor, schedule: Schedule, one: Wanted, there: Override | None, reason: str, now: datetime
-) -> str:
-    if there is None:
-        if one.is_cancelled:
-            return "unchanged"
-        Override.objects.create(
-            schedule=schedule, person=one.person, starts_at=one.starts_at, ends_at=one.ends_at, uid=one.uid,
-            reason=reason, author_name=actor.who.name,
-        )  # fmt: skip
-        return "added"
-    if there.cancelled_at is not None or there.ends_at <= now:
-        return "unchanged"
-    if one.is_cancelled:
-        _end(there, now)
-        return "cancelled"
-    if (there.person, there.starts_at, there.ends_at) == (one.person, one.starts_at, one.ends_at):
-        return "unchanged"
-    Override.objects.filter(pk=there.pk).update(person=one.person, starts_at=one.starts_at, ends_at=one.ends_at)
-    return "changed"

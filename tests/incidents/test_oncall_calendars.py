@@ -1,6 +1,6 @@
 """iCalendar out and in: who may read it, what it says, that the same file twice is once, and what no file can do."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -192,6 +192,63 @@ class TestIn:
         bring(client, alice, file(event()))
         assert Override.objects.get().cancelled_at is not None
 
+    def test_an_event_that_was_moved_leaves_nothing_behind(
+        self, client: Client, schedule: Schedule, alice: Person
+    ) -> None:
+        daily = event("RRULE:FREQ=DAILY;COUNT=3")
+        bring(client, alice, file(daily, event(uid="other@x", summary="alice")))
+        bring(client, alice, file(event("RRULE:FREQ=DAILY;COUNT=2", start=f":{when(TOMORROW + HOUR)}")))
+        kept = Override.objects.filter(cancelled_at=None).order_by("starts_at", "uid")
+        assert [(one.person, one.starts_at - TOMORROW) for one in kept] == [
+            ("alice", 0 * DAY),  # its event is not in the second file, so nothing was said of it
+            ("bob", HOUR),
+            ("bob", DAY + HOUR),
+        ]
+
+    def test_a_time_that_the_clocks_skip_is_none(self, client: Client, schedule: Schedule, alice: Person) -> None:
+        """The last Sunday of March, 02:10 to 02:50, is not there in Berlin."""
+        year = datetime.now(UTC).year + 1
+        sunday = max(day for day in (date(year, 3, 31 - back) for back in range(7)) if day.weekday() == 6)
+        skipped = event(start=f";TZID=Europe/Berlin:{sunday:%Y%m%d}T021000",
+                        end=f";TZID=Europe/Berlin:{sunday:%Y%m%d}T025000")  # fmt: skip
+        assert bring(client, alice, file(skipped)).status_code == 302
+        assert not Override.objects.exists()
+
+    def test_one_that_runs_is_from_now_on_and_taken_back_it_stays_so(
+        self, client: Client, schedule: Schedule, alice: Person
+    ) -> None:
+        begin = datetime.now(UTC).replace(microsecond=0) - HOUR
+        running = {"start": f":{when(begin)}", "end": f":{when(begin + 5 * HOUR)}"}
+        bring(client, alice, file(event(**running)))
+        made = Override.objects.get()
+        assert made.starts_at > begin  # who was on call in the hour before stays as it was
+        bring(client, alice, file(event(**running)))
+        assert list(Override.objects.values()) == list(Override.objects.filter(pk=made.pk).values())
+        bring(client, alice, file(event(**running, summary="alice")))
+        before, after = Override.objects.order_by("pk")
+        assert (before.person, after.person) == ("bob", "alice")
+        assert before.ends_at == after.starts_at
+        reverse_url = reverse("on-call-override-cancel", args=["primary", after.pk])
+        client.post(reverse_url, {"reason": "no"})
+        bring(client, alice, file(event(**running, summary="alice")))
+        assert Override.objects.count() == 2
+        assert on_call("primary", database_time()) != [] and not Override.objects.filter(
+            ends_at__gt=database_time(), cancelled_at=None
+        )
+
+    @pytest.mark.parametrize("uid", ["a#b", "a#20300101T000000", "#", "a b"])
+    def test_any_uid_is_known_again(self, client: Client, schedule: Schedule, alice: Person, uid: str) -> None:
+        for rule in ("RRULE:FREQ=DAILY;COUNT=2", "RRULE:FREQ=DAILY;COUNT=2"):
+            assert bring(client, alice, file(event(rule, uid=uid))).status_code == 302
+        assert Override.objects.filter(cancelled_at=None).count() == 2
+        bring(client, alice, file(event(uid=uid)))
+        assert Override.objects.filter(cancelled_at=None).count() == 1
+
+    def test_a_long_uid_is_one_too(self, client: Client, schedule: Schedule, alice: Person) -> None:
+        for _ in range(2):
+            bring(client, alice, file(event("RRULE:FREQ=DAILY;COUNT=2", uid="x" * 3000)))
+        assert Override.objects.count() == 2
+
     def test_what_is_over_is_left_out(self, client: Client, schedule: Schedule, alice: Person) -> None:
         old = event(start=":20200101T090000Z", end=":20200101T170000Z")
         assert bring(client, alice, file(old)).status_code == 302
@@ -255,6 +312,7 @@ class TestIn:
             (file(event("RRULE:FREQ=SECONDLY")).encode(), "daily and weekly repeats"),
             (file(event("RRULE:FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30")).encode(), "daily and weekly repeats"),
             (file(event("RRULE:FREQ=WEEKLY;BYDAY=1MO")).encode(), "daily and weekly repeats"),
+            (file(event(start=";TZID=Mars/Phobos:20300101T000000")).encode(), "time zone Mars/Phobos of DTSTART"),
             (file(event("RRULE:nonsense")).encode(), "Event 1"),
             (file(event("RDATE:20300101T000000Z")).encode(), "RDATE"),
             (file(event("RECURRENCE-ID:20300101T000000Z")).encode(), "RECURRENCE-ID"),

@@ -88,6 +88,15 @@ class TestOverrides:
         assert words in answer.content.decode()
         assert not Override.objects.exists()
 
+    def test_one_that_begins_in_the_past_begins_now(
+        self, client: Client, schedule: Schedule, alice: Person, dana: Person
+    ) -> None:
+        now = database_time()
+        fields = {"starts_at": typed(now - 2 * DAY), "ends_at": typed(now + DAY), "reason": "ill"}
+        assert post(client, alice, "on-call-override", schedule, person="dana", **fields).status_code == 302
+        assert now <= Override.objects.get().starts_at <= database_time()
+        assert on_call("primary", now - HOUR) != [dana]
+
     def test_a_viewer_puts_nobody_on_call_not_even_themselves(
         self, client: Client, schedule: Schedule, dana: Person
     ) -> None:
@@ -175,6 +184,21 @@ class TestSwaps:
         assert answer.status_code == 403
         assert "You asked for it yourself" in answer.content.decode()
         assert set(Override.objects.values_list("awaiting", flat=True)) == {"bob"}
+
+    def test_nor_by_asking_for_the_other(self, client: Client, schedule: Schedule, alice: Person) -> None:
+        self.ask(client, alice, schedule, "bob", "alice")
+        assert set(Override.objects.values_list("awaiting", flat=True)) == {"bob"}
+        answer = post(client, alice, "on-call-swap", schedule, swap="1", what="agree")
+        assert answer.status_code == 403
+
+    def test_what_has_begun_cannot_be_swapped_any_more(
+        self, client: Client, schedule: Schedule, alice: Person, bob: Person
+    ) -> None:
+        self.ask(client, alice, schedule, "alice", "bob")
+        Override.objects.update(starts_at=database_time() - HOUR)
+        answer = post(client, bob, "on-call-swap", schedule, swap="1", what="agree")
+        assert answer.status_code == 409
+        assert "has begun already" in answer.content.decode()
 
     def test_another_operator_can(self, client: Client, schedule: Schedule, alice: Person, ada: Person) -> None:
         self.ask(client, alice, schedule, "alice", "bob")
