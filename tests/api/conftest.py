@@ -12,7 +12,7 @@ from controlplane.accounts.models import Person, Role
 from controlplane.accounts.tokens import create_token
 from controlplane.audit.record import SYSTEM
 from incidents.lifecycle import open_incident
-from incidents.models import Alert, AlertSource, RunbookTask, Severity, Silence
+from incidents.models import Alert, AlertRule, AlertSource, RunbookTask, Severity, Silence
 from tests.backups.history import entry
 from tests.estate import Estate
 
@@ -73,7 +73,7 @@ def there(alice: Person, estate: Estate, calls: Calls) -> dict[str, str]:
 
 
 def alerting(estate: Estate) -> dict[str, str]:
-    """An alert, a silence and a task of the runbook."""
+    """An alert, a silence, an alert rule and a task of the runbook."""
     now = timezone.now()
     source = AlertSource.objects.create(slug="prometheus", kind="alertmanager")
     alert = Alert.objects.create(
@@ -84,8 +84,11 @@ def alerting(estate: Estate) -> dict[str, str]:
         environment=estate.production, starts_at=now, ends_at=now + timedelta(hours=1), reason="x", author_name="Alice",
         kind="maintenance",
     )  # fmt: skip
+    AlertRule.objects.create(slug="errors", name="HighErrorRate", condition="error_rate > 0.05", for_seconds=300,
+                             severity="critical", environments=["production"])  # fmt: skip
     RunbookTask.objects.create(slug="logs", title="Review error logs", cadence="daily", due="0 12 * * *")
-    return {"alert_id": str(alert.pk), "silence_id": str(silence.pk), "task": "logs"}
+    return {"alert_id": str(alert.pk), "silence_id": str(silence.pk), "task": "logs",
+            "rule": "errors"}  # fmt: skip
 
 
 def assert_problem(answer: Any, status: int, *words: str) -> dict[str, Any]:

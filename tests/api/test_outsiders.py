@@ -11,7 +11,7 @@ from controlplane.accounts.models import Person
 from controlplane.api import api
 from controlplane.operations.models import Event, Operation
 from deployments.models import Release
-from incidents.models import Incident
+from incidents.models import AlertRule, Incident
 from tests.api.conftest import Calls, assert_problem
 
 BODIES: dict[str, dict[str, Any]] = {
@@ -44,10 +44,11 @@ BODIES: dict[str, dict[str, Any]] = {
     "roles": {"role": "scribe", "person": "alice"},
     "note": {"note": "x"},
     "silences": {"environment": "production", "kind": "maintenance", "ends_at": "2099-01-01T00:00:00Z", "reason": "x"},
+    "alert-rules/{rule}/changes": {"duration": "6m", "reason": "x"},
     "ticks": {"run": 1, "evidence": "x"},
 }
 # Releases, rotations and the runbook belong to no environment, and the other lists are empty for who sees none.
-OPEN = ("releases", "environments", "backup-policies", "backups", "incidents", "alerts", "silences",
+OPEN = ("releases", "environments", "backup-policies", "backups", "incidents", "alerts", "silences", "alert-rules",
         "on-call", "runbook", "runbook/{task}/ticks")  # fmt: skip
 
 
@@ -89,6 +90,8 @@ def nothing_happened() -> bool:
         and Backup.objects.get().hold_reason == ""
         and Policy.objects.get().schedule == "0 2 * * *"
         and not Policy.objects.get().paused
+        and not AlertRule.objects.get().paused
+        and AlertRule.objects.get().for_seconds == 300
         and Incident.objects.get().last_seq == 2  # it was opened, and that nobody is paged for it
     )
 
@@ -119,4 +122,4 @@ def test_a_viewer_changes_nothing(there: dict[str, str], method: str, path: str,
 
 
 def test_the_list_is_not_empty() -> None:
-    assert len(ROUTES) == 51
+    assert len(ROUTES) == 56
