@@ -62,7 +62,7 @@ def check_span(starts_at: datetime, ends_at: datetime, now: datetime) -> None:
 
 
 def add_override(actor: Actor, schedule: Schedule, span: Span, reason: str) -> Override:
-    """Put somebody on call for a time, above all turns; from now on, if it has begun. Operators only. Raises Invalid."""
+    """Put somebody on call for a time, above all turns; at once, if it has begun. Operators only. Raises Invalid."""
     require(actor, Role.OPERATOR, [], f"put somebody on call in {schedule.slug}")
     reason = short_reason(reason)
     now = database_time()
@@ -138,9 +138,8 @@ def ask_to_swap(actor: Actor, schedule: Schedule, mine: Span, theirs: Span, reas
                 ends_at=span.ends_at, reason=reason, swap=number, awaiting=asked.username,
                 author_name=actor.who.name,
             )  # fmt: skip
-        record_change(
-            actor, "oncall.swap_asked", schedule, reason, {"swap": number, "gives": str(mine), "for": str(theirs)}
-        )
+        data = {"swap": number, "gives": str(mine), "for": str(theirs)}
+        record_change(actor, "oncall.swap_asked", schedule, reason, data)
     return number
 
 
