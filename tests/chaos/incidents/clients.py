@@ -1,10 +1,14 @@
 """Who sends alerts and who acknowledges: threads that try again until they know that it was done, as real ones do."""
 
+import hashlib
+import hmac
 import http.client
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
+from urllib.parse import urlencode
 
 RETRY_SECONDS = 0.3
 GIVE_UP_SECONDS = 90.0
@@ -72,5 +76,58 @@ def resolve(port: int, token: str, incident: int) -> Client:
     def once() -> bool:
         status, _ = send(port, f"/api/v1/incidents/{incident}/resolve", token, {"resolution": "chaos is over"})
         return status in (200, 409)
+
+    return Client(once)
+
+
+# --- as a person, and as PagerDuty ----------------------------------------------------------------------
+
+TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
+DONE = re.compile(r"has it already|You have it|Acknowledged by")
+FORM = re.compile(r'<form[^>]*action="([^"]*)"')
+
+
+def by_form(port: int, path: str, session: str, action: str) -> Client:
+    """Open a page as a browser does, and send its form whose address says so; without one, the page itself."""
+
+    def once() -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        try:
+            cookies = f"sessionid={session}" if session else ""
+            connection.request("GET", path, headers={"Cookie": cookies})
+            answer = connection.getresponse()
+            page = answer.read().decode()
+            given = answer.getheader("Set-Cookie", "")
+            token, to = TOKEN.search(page), next((form for form in FORM.findall(page) if action in form), "")
+            if answer.status != 200 or token is None or (session and not to):
+                return answer.status == 200 and DONE.search(page) is not None  # its button is gone: somebody has it
+            cookies = "; ".join(filter(None, [cookies, given.partition(";")[0]]))
+            headers = {"Cookie": cookies, "Content-Type": "application/x-www-form-urlencoded"}
+            connection.request("POST", to or path, urlencode({"csrfmiddlewaretoken": token[1]}), headers)
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status in (200, 302, 303, 409)
+        finally:
+            connection.close()
+
+    return Client(once)
+
+
+def by_pagerduty(port: int, secret: str, incident: int) -> Client:
+    """Its webhook, signed, as somebody acknowledges over there."""
+    data = {"incident_key": f"http://127.0.0.1:{port}/incidents/{incident}"}
+    body = json.dumps({"event": {"event_type": "incident.acknowledged", "data": data, "agent": None}})
+    signature = hmac.new(secret.encode(), body.encode(), hashlib.sha256).hexdigest()
+
+    def once() -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        try:
+            headers = {"X-PagerDuty-Signature": f"v1={signature}", "Content-Type": "application/json"}
+            connection.request("POST", "/receipts/pagerduty", body, headers)
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status == 202
+        finally:
+            connection.close()
 
     return Client(once)

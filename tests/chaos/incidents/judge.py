@@ -15,7 +15,7 @@ from urllib.parse import unquote_plus
 from incidents.models import Delivery, Incident, Level, Page
 
 KEY = re.compile(r"page-(\d+)-(\d+)")
-LINK = re.compile(r"http://[^\s\"]*acknowledge[^\s\"]*")
+LINK = re.compile(r"http://[^\s\"]*/ack/[^\s\"]*")
 # The others know a repeat by its key.
 WITHOUT_KEYS = ("sms",)
 # A level that is due goes to its provider within so long, whatever is killed, frozen or restarted meanwhile.

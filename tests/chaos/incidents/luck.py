@@ -4,12 +4,14 @@ import json
 import os
 import random
 import signal
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from controlplane.clock.registry import Duty, duties
+from controlplane.clock.registry import duties
 from tests.chaos.incidents.provider import ANSWERS
+from tests.chaos.incidents.world import LEVELS
 
 if TYPE_CHECKING:
     from tests.chaos.incidents.rounds import Chaos, Round
@@ -17,36 +19,37 @@ if TYPE_CHECKING:
 CLOCKS = ("clock-0", "clock-1")
 # Shorter and longer than a sender's lease, and than the patience of whoever waits for a lock.
 FREEZE_SECONDS = (3.0, 9.0, 20.0)
-PARTS = ("incidents.escalation", "incidents.intake", "incidents.channels", "incidents.holds", "incidents.outbox")
+# Longer than anybody may wait for it: what it holds has to come free without it. Of a clock, since there are two.
+FOR_GOOD_SECONDS = 70.0
+# The clock's duties on the way from an alert to a page, and what the web process does for it.
+STAGES = (
+    "intake", "handle alerts", "group alerts", "say what alerts do", "escalate", "follow up pages", "tell of silence",
+    *sorted({f"send {kind}" for _, kinds in LEVELS for kind in kinds}), "web",
+)  # fmt: skip
+BOUNDARIES = 80  # cards of this kind
+STRIKES = 2  # of a round, one after the other
 
 
 @dataclass(frozen=True)
 class Luck:
-    """strike: does it, and says whether it met anything. stage: the process does it to itself at a boundary."""
+    """strike: does it, and says whether it met anything. action: the process does it to itself at a boundary."""
 
     name: str
     strike: Callable[["Chaos", "Round"], bool]
-    stage: str = ""
     action: str = ""
 
 
-def stages() -> list[str]:
-    """The clock's duties that carry an alert to a page, and what the web process does for it."""
-    carried = [duty.name for duty in duties() if _module(duty).startswith(PARTS)]
-    return [*carried, "intake", "web"]
-
-
-def _module(duty: Duty) -> str:
-    function: Any = duty.function
-    return str(getattr(function, "func", function).__module__)
+def missing() -> set[str]:
+    """Stages that no duty has: it was given another name."""
+    return set(STAGES) - {"intake", "web"} - {duty.name for duty in duties()}
 
 
 def deck() -> list[Luck]:
     """All there is, some of it more than once."""
     itself = [
-        Luck(f"{action} at {stage}", _arm(stage, action), stage, action)
-        for stage in stages()
-        for action in ("kill", "kill", "kill", "freeze")
+        Luck(f"{action} at a boundary", _arm(action), action)
+        for action in ("kill", "kill", "kill", "kill", "freeze")
+        for _ in range(BOUNDARIES // 5)
     ]
     moods = [Luck(f"provider {mood}", _mood(mood)) for mood in ANSWERS for _ in range(2)]
     others = [
@@ -60,15 +63,23 @@ def deck() -> list[Luck]:
     return itself + moods + others
 
 
-def _arm(stage: str, action: str) -> Callable[["Chaos", "Round"], bool]:
-    def strike(chaos: "Chaos", current: "Round") -> bool:
-        path = chaos.folder / "armed" / f"{stage.replace(' ', '-')}.json"
-        if not path.exists():
-            path.with_suffix(".new").write_text(json.dumps({"stage": stage, "action": action}))
-            path.with_suffix(".new").rename(path)
-        return True
+def _arm(action: str) -> Callable[["Chaos", "Round"], bool]:
+    return lambda chaos, current: arm(chaos, current, action)
 
-    return strike
+
+def arm(chaos: "Chaos", current: "Round", action: str) -> bool:
+    """Lay it out where most boundaries have not had their turn yet."""
+    seen = Counter(path.name.partition(".")[0] for path in (chaos.folder / "seen").iterdir())
+    seen.subtract(path.name.partition(".")[0] for path in (chaos.folder / "struck").iterdir())
+    names = [stage.replace(" ", "-") for stage in STAGES]
+    free = [name for name in names if not (chaos.folder / "armed" / f"{name}.json").exists()]
+    if not free:
+        return False
+    current.stage = chaos.choice.choices(free, [max(0.3, seen[name]) for name in free])[0]
+    path = chaos.folder / "armed" / f"{current.stage}.json"
+    path.with_suffix(".new").write_text(json.dumps({"action": action, "round": current.name}))
+    path.with_suffix(".new").rename(path)
+    return True
 
 
 def _mood(mood: str) -> Callable[["Chaos", "Round"], bool]:
@@ -93,7 +104,7 @@ def _freeze(names: tuple[str, ...]) -> Callable[["Chaos", "Round"], bool]:
         if process.poll() is not None:
             return False
         os.kill(process.pid, signal.SIGSTOP)
-        chaos.thaw(process.pid)
+        chaos.thaw(process.pid, is_clock=names is CLOCKS)
         return True
 
     return strike

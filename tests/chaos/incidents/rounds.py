@@ -18,18 +18,16 @@ from django.db import InterfaceError, OperationalError, connections
 
 from controlplane.embedded.processes import free_port
 from controlplane.embedded.stack import Stack
-from incidents.models import TimelineEntry
+from incidents.models import Page, TimelineEntry
 from tests.chaos.crew import Crew
 from tests.chaos.incidents import clients, world
 from tests.chaos.incidents.cases import Case
 from tests.chaos.incidents.clients import Client
 from tests.chaos.incidents.judge import Log, judge
-from tests.chaos.incidents.luck import FREEZE_SECONDS, Luck, shuffled
+from tests.chaos.incidents.luck import FOR_GOOD_SECONDS, FREEZE_SECONDS, STAGES, STRIKES, Luck, arm, missing, shuffled
 
 WRONG = ("lost", "doubled", "after_ack", "stuck")
 CASES = 4  # alerts of a round
-# Between two restarts of PostgreSQL, for what it answers before it can be told from what it does not.
-RESTART_SECONDS = 8.0
 
 
 @dataclass
@@ -41,6 +39,8 @@ class Round:
     cases: list[Case]
     strike_at: float
     struck: bool = False
+    stage: str = ""  # where it is laid out
+    strikes: int = 0
     wrong: Counter[str] = field(default_factory=Counter)
 
 
@@ -51,14 +51,16 @@ class Chaos:
         self.stack = stack
         self.folder = folder
         self.rounds: int = arguments.rounds
-        self.lanes: int = arguments.fleets
+        self.lanes: int = 2 * arguments.fleets
         self.quiet: bool = arguments.json
         seed = arguments.seed if arguments.seed is not None else random.randrange(10**6)
         self.choice = random.Random(seed)
         self.say(f"seed {seed}", always=True)
-        for name in ("armed", "struck", "reports", "moods"):
+        for name in ("armed", "seen", "struck", "reports", "moods"):
             (folder / name).mkdir()
         call_command("migrate", verbosity=0)
+        call_command("collectstatic", interactive=False, verbosity=0)  # people acknowledge on pages
+        assert not missing(), f"no duty of the clock is called {missing()} any more"
         provider = free_port()
         self.world = world.build(f"http://127.0.0.1:{provider}", folder)
         self.source_token = world.SOURCE_TOKEN
@@ -76,7 +78,6 @@ class Chaos:
         self.going: list[Round] = []
         self.done: list[Round] = []
         self.deck: list[Luck] = []
-        self.restarted = 0.0
 
     def say(self, text: str, *, always: bool = False) -> None:
         """To the person who watches; the figures go to standard output. always: even if only figures are wanted."""
@@ -117,9 +118,19 @@ class Chaos:
         return Case(name, now + self.choice.uniform(0.0, 3.0), patience, self.choice.random() < 0.3, by)
 
     def acknowledgement(self, case: Case) -> Client:
-        """Somebody who acknowledges, by one of the ways there are."""
+        """Somebody who acknowledges, by one of the ways there are; by the API when nobody has a link yet."""
         assert case.incident is not None
-        return clients.acknowledge(self.crew.port, self.world.token, case.incident.pk)
+        pk, port = case.incident.pk, self.crew.port
+        if case.by == "link":
+            self.log.read()
+            pages = Page.objects.filter(incident=pk).order_by("-pk").values_list("pk", flat=True)
+            if link := next((self.log.links[page] for page in pages if page in self.log.links), None):
+                return clients.by_form(port, link.partition(str(port))[2], "", "ack/")
+        if case.by == "page":
+            return clients.by_form(port, f"/incidents/{pk}", self.world.session, "acknowledge")
+        if case.by == "pagerduty":
+            return clients.by_pagerduty(port, world.SECRET, pk)
+        return clients.acknowledge(port, self.world.token, pk)
 
     def _look_after(self, current: Round) -> None:
         if not current.struck and (current.luck.name.startswith("provider") or time.time() >= current.strike_at):
@@ -137,9 +148,8 @@ class Chaos:
     def _end(self, current: Round) -> None:
         self.going.remove(current)
         self.done.append(current)
-        if current.luck.stage:
-            with suppress(FileNotFoundError):
-                (self.folder / "armed" / f"{current.luck.stage.replace(' ', '-')}.json").unlink()
+        if current.stage:
+            (self.folder / "armed" / f"{current.stage}.json").unlink(missing_ok=True)
         seconds = time.time() - min(case.begin_at for case in current.cases)
         self.say(f"{len(self.done):4} {current.name} {seconds:5.1f} s  {current.luck.name}")
         for case in current.cases:
@@ -158,9 +168,10 @@ class Chaos:
         self.crew.kill(name)
         return True
 
-    def thaw(self, pid: int) -> None:
+    def thaw(self, pid: int, *, is_clock: bool) -> None:
         """Let a frozen process go on after a while."""
-        self.thaw_at.append((time.monotonic() + self.choice.choice(FREEZE_SECONDS), pid))
+        seconds = self.choice.choice([*FREEZE_SECONDS, FOR_GOOD_SECONDS] if is_clock else FREEZE_SECONDS[:2])
+        self.thaw_at.append((time.monotonic() + seconds, pid))
 
     def restart_postgres(self, number: signal.Signals) -> None:
         """In order, or as a crash."""
@@ -174,7 +185,12 @@ class Chaos:
             report.rename(report.with_suffix(".read"))
             self.say(f"     {struck['action']} at {struck['boundary']}")
             if struck["action"] == "freeze":
-                self.thaw(struck["pid"])
+                self.thaw(struck["pid"], is_clock=struck["pid"] != self.crew.processes["web"].pid)
+            for current in self.going:
+                if current.name == struck["round"]:
+                    current.strikes += 1
+                    if current.strikes < STRIKES:
+                        arm(self, current, "kill")
         now = time.monotonic()
         for due, pid in [pair for pair in self.thaw_at if pair[0] <= now]:
             self.thaw_at.remove((due, pid))
@@ -197,6 +213,7 @@ class Chaos:
                 case.verdict.repeats = again.repeats
             if len(case.verdict.wrong["after_ack"]) + len(case.verdict.wrong["doubled"]) > before:
                 self.say(f"WRONG, afterwards: {case.name}: {dict(case.verdict.wrong)}", always=True)
+        names = tuple(f"{stage.replace(' ', '-')}." for stage in STAGES)
         late = sorted(max(0.0, seconds) for case in cases for seconds in case.verdict.late)
         return {
             "rounds": len(self.done),
@@ -208,11 +225,12 @@ class Chaos:
             "pages": len(late),
             "acknowledged": sum(case.known is not None for case in cases),
             "struck": sum(one.struck for one in self.done),
-            "boundaries": len([path for path in (self.folder / "struck").iterdir() if not path.suffix]),
+            "boundaries": len(list((self.folder / "struck").iterdir())),
+            "boundaries_seen": len([path for path in (self.folder / "seen").iterdir() if path.name.startswith(names)]),
         }
 
 
-WAYS = ("api",)
+WAYS = ("api", "link", "pagerduty")
 
 
 def _continue(pid: int) -> None:

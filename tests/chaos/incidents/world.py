@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.sessions.backends.db import SessionStore
+
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Grant, Person, Role
 from controlplane.accounts.tokens import create_token
@@ -20,6 +23,7 @@ from incidents.models import (
 
 # Seconds after the opening, and the channels in their order.
 LEVELS = ((0, ["webhook", "sms"]), (3, ["sms", "webhook"]), (6, ["pagerduty", "webhook"]))
+SECRET = "a secret of the chaos run, made up"
 SOURCE_TOKEN = "a token of the chaos run, made up"
 
 
@@ -29,6 +33,7 @@ class World:
 
     actor: Actor
     token: str  # an API token of an operator
+    session: str  # and the key of a session
 
 
 def build(provider: str, folder: Path) -> World:
@@ -53,16 +58,27 @@ def build(provider: str, folder: Path) -> World:
         IncidentRule.objects.create(
             slug=slug, position=position, matchers=matchers, group_by=["case"], severity=severity, title="{case}"
         )
-    return World(Actor(operator), create_token(operator, "chaos", Role.OPERATOR, 1, SYSTEM("chaos"))[1])
+    token = create_token(operator, "chaos", Role.OPERATOR, 1, SYSTEM("chaos"))[1]
+    return World(Actor(operator), token, _session(operator))
 
 
 def _channels(provider: str, folder: Path) -> None:
     """The recording provider stands for each of them."""
     (folder / "secrets").mkdir(exist_ok=True)
-    (folder / "secrets" / "provider").write_text("a secret of the chaos run, made up")
+    (folder / "secrets" / "provider").write_text(SECRET)
     secret = "file:provider"
     Channel.objects.create(kind="webhook", settings={"secret": secret, "url": f"{provider}/webhook"})
     Channel.objects.create(
         kind="sms", settings={"account": "AC1", "token": secret, "sender": "+15550000000", "url": provider}
     )
-    Channel.objects.create(kind="pagerduty", settings={"routing_key": secret, "url": f"{provider}/v2/enqueue"})
+    values = {"routing_key": secret, "webhook_secret": secret, "url": f"{provider}/v2/enqueue"}
+    Channel.objects.create(kind="pagerduty", settings=values)
+
+
+def _session(person: Person) -> str:
+    """The key of a session in which they are signed in."""
+    session = SessionStore()
+    session[SESSION_KEY], session[HASH_SESSION_KEY] = str(person.pk), person.get_session_auth_hash()
+    session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+    session.save()
+    return str(session.session_key)

@@ -1,3 +1,4 @@
+import os
 import signal
 from queue import SimpleQueue
 from typing import Any
@@ -12,6 +13,8 @@ class Command(BaseCommand):
     help = "Call everything that is due, until Ctrl-C or SIGTERM: lost operations, schedules, probes, expiries."
 
     def handle(self, *args: Any, **options: Any) -> None:
+        # One that freezes in the middle of a transaction gives its rows back, so that another clock can go on.
+        os.environ.setdefault("PGOPTIONS", "-c idle_in_transaction_session_timeout=10s")
         # The only queue that a signal handler may put into, whatever the process is doing just then.
         signals: SimpleQueue[int] = SimpleQueue()
         for number in (signal.SIGTERM, signal.SIGINT):
