@@ -10,7 +10,7 @@ from django.views.decorators.http import require_http_methods
 
 from controlplane.audit.record import Who
 from controlplane.operations.errors import Conflict
-from incidents import lifecycle, links
+from incidents import lifecycle, links, receipts
 from incidents.models import Page
 
 VIA = "by a signed link"
@@ -30,6 +30,7 @@ def acknowledge_by_link(request: HttpRequest, token: str) -> HttpResponse:
     try:
         lifecycle.acknowledge(page.incident_id, who, via=VIA, page_id=page.pk)
     except Conflict as error:
+        receipts.seen(page)
         page.incident.refresh_from_db()
         return render(request, "incidents/ack.html", context | {"problem": str(error)}, status=409)
     page.incident.refresh_from_db()

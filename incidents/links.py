@@ -35,4 +35,4 @@ def page_of(token: str) -> int:
 
 def callback_url(channel: str, key: str) -> str:
     """Where a provider tells what became of a message."""
-    return f"{settings.SITE_URL}{reverse('receipt', args=[channel])}?{urlencode({'key': key})}&"
+    return f"{settings.SITE_URL}{reverse('receipt', args=[channel])}?{urlencode({'key': key})}"

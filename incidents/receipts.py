@@ -16,10 +16,13 @@ from controlplane.operations.errors import Conflict
 from controlplane.web.tones import Tone
 from incidents import lifecycle, timeline
 from incidents.channels.base import ChannelError, secret_of
+from incidents.channels.outcomes import Claim, Outcome, settle
 from incidents.models import Channel, Delivery, Incident, Page
+from incidents.outbox import way_of
 from incidents.timeline import Kind, NewEntry
 
-# Twilio's words for the ends of messages and of calls.
+# Twilio's words for messages and calls that it has, and for their ends.
+TAKEN = frozenset({"accepted", "queued", "initiated", "ringing", "sending", "sent"})
 GOOD = frozenset({"delivered", "read", "completed", "in-progress"})
 BAD = frozenset({"failed", "undelivered", "busy", "no-answer", "canceled"})
 ACKNOWLEDGE_DIGIT = "1"
@@ -76,7 +79,11 @@ def from_twilio(channel: str, key: str, form: Mapping[str, str]) -> bool:
     if form.get("Digits") == ACKNOWLEDGE_DIGIT:
         return acknowledge(delivery, "by telephone")
     status = form.get("MessageStatus") or form.get("SmsStatus") or form.get("CallStatus") or ""
-    if status in GOOD:
+    if status in TAKEN:
+        # Also the answer to a request that we gave up waiting for: it need not be sent again.
+        sid = form.get("CallSid") or form.get("MessageSid") or ""
+        settle([Outcome(Claim(delivery, delivery.sender), sid[:200])])
+    elif status in GOOD:
         delivered(delivery)
     elif status in BAD:
         failed(delivery, f"the provider says: {status}")
@@ -91,16 +98,26 @@ def from_pagerduty(event: Mapping[str, Any]) -> None:
     if not incident_id.isdecimal() or len(incident_id) > 18:
         return
     agent = event.get("agent")
-    name = str(agent.get("summary", "")) if isinstance(agent, dict) else ""
-    person = Person.objects.filter(first_name=name, is_active=True).first() if name else None
-    who = Who(person.title_name, person.pk, "PagerDuty") if person else SYSTEM("PagerDuty")
+    name = str(agent.get("summary", "")).strip() if isinstance(agent, dict) else ""
+    who = _who_in_pagerduty(agent.get("email", "") if isinstance(agent, dict) else "", name)
     try:
         if kind == "incident.acknowledged":
-            lifecycle.acknowledge(int(incident_id), who, via="in PagerDuty")
+            lifecycle.acknowledge(int(incident_id), who, via=f"in PagerDuty{f' by {name}' if name else ''}")
         elif kind == "incident.resolved":
-            lifecycle.resolve(int(incident_id), who, "resolved in PagerDuty")
+            lifecycle.resolve(int(incident_id), who, f"resolved in PagerDuty{f' by {name}' if name else ''}")
     except (Conflict, Incident.DoesNotExist):
         return  # told twice, or somebody was first here
+
+
+def _who_in_pagerduty(email: object, name: str) -> Who:
+    """One of ours by e-mail, or by a name that only one person has; else PagerDuty itself."""
+    people = Person.objects.filter(is_active=True)
+    found = list(people.filter(email__iexact=email)) if isinstance(email, str) and email else []
+    if not found and name:
+        found = [one for one in people if name.casefold() in (one.title_name.casefold(), one.username.casefold())]
+    if len(found) != 1:
+        return SYSTEM("PagerDuty")
+    return Who(found[0].title_name, found[0].pk, "PagerDuty")
 
 
 def from_webhook(told: Mapping[str, Any]) -> None:
@@ -137,6 +154,8 @@ def delivered(delivery: Delivery) -> None:
             state=Page.State.DELIVERED, delivered_at=Coalesce("delivered_at", Now()), next_way_at=None,
             accepted_at=Coalesce("accepted_at", Now()),
         )  # fmt: skip
+        # It may be quicker than the answer to the request.
+        Incident.objects.filter(pk=incident.pk, notified_at=None).update(notified_at=Now())
         words = f"{page.person_name}: delivered by {delivery.get_channel_display()}"
         data = {"page": page.pk, "channel": delivery.channel}
         timeline.append(incident, lifecycle.CLOCK, NewEntry(Kind.PAGE, words, Tone.OK, data=data))
@@ -154,7 +173,9 @@ def failed(delivery: Delivery, words: str) -> None:
         if page is None or incident is None:
             return
         if incident.state == Incident.State.OPEN:
-            Page.objects.filter(pk=page.pk).exclude(state=Page.State.SEEN).update(next_way_at=Now())
+            # Only while this is the way that is being tried: a word about an earlier one comes too late.
+            tried = Page.objects.filter(pk=page.pk, way=way_of(delivery)).exclude(state=Page.State.SEEN)
+            tried.update(next_way_at=Now())
         text = f"{page.person_name}: {delivery.get_channel_display()} failed, {words}"
         data = {"page": page.pk, "channel": delivery.channel, "error": words}
         timeline.append(incident, lifecycle.CLOCK, NewEntry(Kind.PAGE, text, Tone.BAD, data=data))
@@ -169,5 +190,16 @@ def acknowledge(delivery: Delivery, via: str) -> bool:
     try:
         lifecycle.acknowledge(delivery.incident_id, who, via=via, page_id=page.pk)
     except Conflict:
+        seen(page)
         return False
     return True
+
+
+def seen(page: Page) -> None:
+    """The person has it in front of them, though somebody else was first: their other channels stay quiet."""
+    with transaction.atomic():
+        timeline.locked(page.incident_id)
+        unseen = Page.objects.filter(pk=page.pk).exclude(state=Page.State.SEEN)
+        if unseen.update(state=Page.State.SEEN, seen_at=Now(), next_way_at=None):
+            told = Delivery.objects.filter(page=page, state__in=lifecycle.TOLD)
+            told.update(state=Delivery.State.SEEN, seen_at=Now())

@@ -1,8 +1,8 @@
 """A recording server that stands for PagerDuty, Slack, Twilio and a mail server: what it accepts it writes down.
 
 It is started as `python -I -S providers.py [--folder DIR --port PORT]` (by default what DATA_DIR and
-RECORDING_PROVIDER say) and uses the standard library only. `bin/run` starts it for the demo, so that one sees what would have left; tests, benchmarks and the chaos rounds
-start it as the judge of what did.
+RECORDING_PROVIDER say) and uses the standard library only. `bin/run` starts it for the demo, so that one sees what
+would have left; tests and benchmarks start it as the judge of what did.
 
     PORT + 1             the mail server
     DIR/messages.jsonl   one line for each request that was accepted, with the time at which it arrived
@@ -89,6 +89,9 @@ class Handler(BaseHTTPRequestHandler):
             key = self.headers.get("Idempotency-Key", "")
             kept = {name: value for name, value in body.items() if name != "routing_key"}
             number = self.record.write(at=arrived, path=self.path, key=key, body=kept)
+        if number and "StatusCallback" in body:
+            password = base64.b64decode(self.headers.get("Authorization", "").partition(" ")[2]).partition(b":")[2]
+            threading.Thread(target=_call_back, args=[body, _sid(number), password], daemon=True).start()
         time.sleep(float(how.get("delay", 0)))
         if how.get("drop"):
             self.close_connection = True
@@ -96,9 +99,6 @@ class Handler(BaseHTTPRequestHandler):
         answer = self.answer(number, body) if status < 400 else {"message": "not today"}
         accepted = 202 if self.path.startswith("/v2/") else 201 if self.path.startswith("/2010") else 200
         self.say(accepted if status == 200 else status, answer)
-        if number and "StatusCallback" in body:
-            password = base64.b64decode(self.headers.get("Authorization", "").partition(" ")[2]).partition(b":")[2]
-            threading.Thread(target=_call_back, args=[body, _sid(number), password], daemon=True).start()
 
     def do_GET(self) -> None:
         parts = urllib.parse.urlsplit(self.path)
@@ -147,11 +147,15 @@ def _read(raw: bytes, content_type: str) -> dict[str, Any]:
 
 
 def _call_back(body: dict[str, Any], sid: str, password: bytes) -> None:
-    """As Twilio does: tell the address that came with the message that it was delivered, signed with the token."""
-    time.sleep(CALLBACK_SECONDS)
+    """As Twilio does: say that it rings or was sent, and then that it was delivered, signed with the token."""
     call = "Twiml" in body
-    form = {"CallSid" if call else "MessageSid": sid, "To": body.get("To", "")}
-    form |= {"CallStatus": "completed"} if call else {"MessageStatus": "delivered"}
+    for status in ("initiated", "completed") if call else ("sent", "delivered"):
+        time.sleep(CALLBACK_SECONDS / 2)
+        form = {"CallSid" if call else "MessageSid": sid, "To": body.get("To", "")}
+        _say_status(body, form | {"CallStatus" if call else "MessageStatus": status}, password)
+
+
+def _say_status(body: dict[str, Any], form: dict[str, str], password: bytes) -> None:
     url = urllib.parse.urlsplit(body["StatusCallback"])
     signed = body["StatusCallback"] + "".join(f"{name}{form[name]}" for name in sorted(form))
     signature = base64.b64encode(hmac.new(password, signed.encode(), hashlib.sha1).digest()).decode()

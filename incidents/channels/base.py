@@ -26,7 +26,7 @@ class ChannelError(Exception):
     """
 
     def __init__(self, words: str, *, permanent: bool = False, retry_after: float = 0.0, arrived: bool = False) -> None:
-        super().__init__(words)
+        super().__init__(without_secrets(words))
         self.permanent = permanent
         self.retry_after = retry_after
         self.arrived = arrived
@@ -82,12 +82,25 @@ class Channel(Protocol):
         """Take it to the provider; returns the provider's name for it, or "". Raises ChannelError."""
 
 
+# What this process has resolved, so that no provider's answer can carry it into a row or a log.
+_secrets: set[str] = set()
+
+
 def secret_of(settings: Mapping[str, Any], name: str) -> str:
     """The value behind a reference in the settings. Raises ChannelError."""
     try:
-        return resolve(str(settings.get(name, "")))
+        value = resolve(str(settings.get(name, "")))
     except StepError as error:
         raise ChannelError(str(error), permanent=error.permanent) from error
+    _secrets.add(value)
+    return value
+
+
+def without_secrets(words: str) -> str:
+    """The words of a provider, in which nothing stands that was sent to it in confidence."""
+    for value in sorted(_secrets.copy(), key=len, reverse=True):
+        words = words.replace(value, "•••")
+    return words
 
 
 def problems_of(settings: Mapping[str, Any], *, secrets: tuple[str, ...] = (), urls: tuple[str, ...] = (),
@@ -114,20 +127,25 @@ def post_json(url: str, body: Mapping[str, Any], key: str, headers: Mapping[str,
     return _posted("POST", url, json.dumps(body).encode(), more)
 
 
-def post_form(url: str, fields: Mapping[str, str], key: str, headers: Mapping[str, str] | None = None) -> Answer:
+def post_form(
+    url: str, fields: Mapping[str, str | list[str]], key: str, headers: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+) -> Answer:  # fmt: skip
     """The same with a form."""
     more = {"Content-Type": "application/x-www-form-urlencoded", "Idempotency-Key": key, **(headers or {})}
-    return _posted("POST", url, urlencode(fields).encode(), more)
+    return _posted("POST", url, urlencode(fields, doseq=True).encode(), more, timeout)
 
 
-def fetch(url: str, headers: Mapping[str, str]) -> Answer:
+def fetch(url: str, headers: Mapping[str, str], timeout: float | None = None) -> Answer:
     """GET. Raises ChannelError unless the answer is a 2xx."""
-    return _posted("GET", url, None, headers)
+    return _posted("GET", url, None, headers, timeout)
 
 
-def _posted(method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+def _posted(
+    method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout: float | None = None
+) -> Answer:
     try:
-        answer = send(method, url, body, {**headers, "User-Agent": "controlplane"}, timeout=SECONDS)
+        answer = send(method, url, body, {**headers, "User-Agent": "controlplane"}, timeout=timeout or SECONDS)
     except NoAnswer as error:
         raise ChannelError(f"the provider cannot be reached: {error}", arrived="no answer" in str(error)) from error
     if 200 <= answer.status < 300:

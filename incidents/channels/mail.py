@@ -2,6 +2,7 @@
 
 import smtplib
 import ssl
+import time
 from collections.abc import Mapping
 from email.message import EmailMessage
 from typing import Any
@@ -23,7 +24,7 @@ class Mail:
     def check_settings(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """The server and the sender; tls is "starttls" (the default), "always" or "none"."""
         optional = ("port", "user", "password", "tls", "team")
-        wrong = problems_of(settings, texts=("host", "sender"), optional=optional)
+        wrong = problems_of(settings, secrets=("password",), texts=("host", "sender"), optional=optional)
         if settings.get("tls", "starttls") not in ("starttls", "always", "none"):
             wrong["tls"] = "has to be starttls, always or none"
         return wrong
@@ -59,14 +60,39 @@ class Mail:
         return str(mail["Message-ID"])[:200]
 
 
+class _Hurried(smtplib.SMTP):
+    """Gives up SECONDS after it was made, whatever it is waiting for then."""
+
+    def __init__(self, host: str, port: int, **more: Any) -> None:
+        self._until = time.monotonic() + SECONDS
+        super().__init__(host, port, timeout=SECONDS, **more)
+
+    def _hurry(self) -> None:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        if self.sock is not None:
+            self.sock.settimeout(left)
+
+    def send(self, s: Any) -> None:
+        """Something of what is said."""
+        self._hurry()
+        super().send(s)
+
+    def getreply(self) -> tuple[int, bytes]:
+        """The answer to it."""
+        self._hurry()
+        return super().getreply()
+
+
+class _HurriedTLS(_Hurried, smtplib.SMTP_SSL):
+    """The same, in TLS from the first byte."""
+
+
 def _server(settings: Mapping[str, Any]) -> smtplib.SMTP:
     tls, context = settings.get("tls", "starttls"), ssl.create_default_context()
     host, port = str(settings["host"]), int(settings.get("port", PORT))
-    server = (
-        smtplib.SMTP_SSL(host, port, timeout=SECONDS, context=context)
-        if tls == "always"
-        else smtplib.SMTP(host, port, timeout=SECONDS)
-    )
+    server = _HurriedTLS(host, port, context=context) if tls == "always" else _Hurried(host, port)
     if tls == "starttls":
         server.starttls(context=context)
     if settings.get("user"):

@@ -28,12 +28,14 @@ GIVE_UP_AFTER = timedelta(hours=4)  # where the row does not say it
 # Until a row is looked at again that somebody acknowledges just now.
 PUT_BACK_SECONDS = 0.2
 
-# An acknowledgement that went on without a frozen sender has cancelled the row; it was taken all the same.
+# An acknowledgement that went on without a frozen sender has cancelled the row, or it waits for another try because no
+# answer came, while the provider says by another way that it has it: it was taken all the same.
 ACCEPT = """
     UPDATE incidents_delivery delivery SET state = %s, provider_id = taken.provider_id, accepted_at = %s,
         delivered_at = %s, error = '', next_at = NULL, lease_until = NULL
     FROM unnest(%s::bigint[], %s::text[], %s::text[]) AS taken (id, sender, provider_id)
-    WHERE delivery.id = taken.id AND delivery.sender = taken.sender AND delivery.state IN ('sending', 'cancelled')
+    WHERE delivery.id = taken.id AND delivery.sender = taken.sender
+        AND delivery.state IN ('sending', 'queued', 'cancelled')
     RETURNING delivery.id
 """
 FAIL = """

@@ -21,7 +21,9 @@ class PagerDuty:
 
     def check_settings(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """The routing key, and perhaps another address; webhook_secret: of its webhooks to us."""
-        return problems_of(settings, secrets=("routing_key",), optional=("url", "webhook_secret"))
+        return problems_of(
+            settings, secrets=("routing_key", "webhook_secret"), urls=("url",), optional=("url", "webhook_secret")
+        )
 
     def check_address(self, address: str) -> str:
         """PagerDuty knows by the routing key whom to call."""

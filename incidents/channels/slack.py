@@ -24,7 +24,7 @@ class Slack:
     def check_settings(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """One of the two ways."""
         if "token" in settings:
-            return problems_of(settings, secrets=("token",), texts=("channel",), optional=("url",))
+            return problems_of(settings, secrets=("token",), texts=("channel",), urls=("url",), optional=("url",))
         return problems_of(settings, secrets=("webhook",), optional=("url",))
 
     def check_address(self, address: str) -> str:
