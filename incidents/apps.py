@@ -43,7 +43,6 @@ class IncidentsConfig(AppConfig):
         register("forget old bodies", 60.0, handling.forget_old)
         register("draft post-mortems", 1.0, documents.draft_due)
         register("remind of action items", 30.0, reminders.remind)
-        cards.register(ahead.contribution)
         register("look ahead on call", 60.0, ahead.look_ahead)
         register_section(channel_declarations.SECTION)
         for section in (oncall_declarations.SCHEDULES, matrix_declarations.POLICIES, matrix_declarations.REACH):

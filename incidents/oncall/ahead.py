@@ -2,14 +2,7 @@
 
 from hashlib import sha256
 
-from django.urls import reverse
-
-from controlplane.accounts.access import Actor
-from controlplane.accounts.models import Role
 from controlplane.clock.database import database_time
-from controlplane.web.tones import Tone
-from environments.cards import Card, Contribution
-from environments.models import Environment
 from incidents.intake.own import OwnAlert, firing_of, say_news
 from incidents.models import Schedule
 from incidents.oncall.problems import AHEAD, Problem, problems_of
@@ -19,7 +12,6 @@ MARK = "on-call:"
 NAME = "OnCallGap"
 NAMES = {"gap": NAME, "unknown": "OnCallUnknownPerson", "inactive": "OnCallInactivePerson",
          "unreachable": "OnCallUnreachablePerson"}  # fmt: skip
-CARDS_AT_MOST = 4
 SAID_AT_MOST = 3
 
 
@@ -56,17 +48,3 @@ def mark_of(slug: str, kind: str, person: str) -> str:
 def _told(same: list[Problem]) -> str:
     more = f", and {len(same) - SAID_AT_MOST} times more" if len(same) > SAID_AT_MOST else ""
     return "; ".join(one.words for one in same[:SAID_AT_MOST]) + more
-
-
-def contribution(actor: Actor, environments: list[Environment]) -> Contribution:
-    """Cards of the board: what is to be mended on call. One query."""
-    if actor.scopes(Role.VIEWER) == []:
-        return Contribution("On call", "")
-    alerts = sorted(firing_of(MARK).values(), key=lambda one: one.pk)
-    if len(alerts) > CARDS_AT_MOST:
-        text = alerts[0].summary
-        return Contribution("On call", "", cards=[
-            Card(Tone.WAIT, f"{len(alerts)} things to mend on call", text, reverse("on-call"))
-        ])  # fmt: skip
-    cards = [Card(Tone.WAIT, "On call", one.summary, one.url or reverse("on-call")) for one in alerts]
-    return Contribution("On call", "", cards=cards)

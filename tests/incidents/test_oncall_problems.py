@@ -1,4 +1,4 @@
-"""What is wrong with a rotation is said while editing, on the pages, on the board, and a week ahead as an alert."""
+"""What is wrong with a rotation is said while editing, on the pages, and a week ahead as an alert."""
 
 from datetime import date, timedelta
 from typing import Any
@@ -11,7 +11,6 @@ from controlplane.clock.database import database_time
 from incidents.models import Absence, Alert, Channel, ContactMethod, EscalationLevel, Override, Schedule
 from incidents.oncall.ahead import look_ahead
 from incidents.oncall.problems import Problem, problems
-from tests.estate import Estate
 from tests.incidents.oncall_world import DAY, WEEK, at, layer, matrix, primary, reachable
 
 pytestmark = pytest.mark.django_db
@@ -155,14 +154,6 @@ class TestAhead:
         layer(schedule, 2, "ghost", "phantom", starts_on=date(2030, 1, 7))
         look_ahead()
         assert sorted(name for name, _ in self.alerts()) == ["OnCallUnknownPerson"] * 2
-
-    def test_the_board_shows_it_to_everybody_who_may_look(
-        self, client: Client, estate: Estate, schedule: Schedule, dana: Person
-    ) -> None:
-        schedule.layers.all().delete()
-        look_ahead()
-        client.force_login(dana)
-        assert "nobody is on call at all" in client.get("/").content.decode()
 
     def test_the_pages_show_it_by_themselves(self, client: Client, schedule: Schedule, dana: Person) -> None:
         schedule.layers.update(ends_on=(database_time() + 3 * DAY).date())
