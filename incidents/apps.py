@@ -11,7 +11,7 @@ class IncidentsConfig(AppConfig):
         from controlplane.clock.registry import register
         from environments import cards
         from environments.declarations.sections import register_section
-        from incidents import auditor_board, holds, matrix_declarations
+        from incidents import auditor_board, holds, matrix_declarations, noting
         from incidents.channels import CHANNELS
         from incidents.channels import declarations as channel_declarations
         from incidents.channels.sender import send_due
@@ -34,6 +34,7 @@ class IncidentsConfig(AppConfig):
         register("follow up pages", 1.0, clock.follow_up)
         register("tell of silence", 2.0, clock.tell_of_silence)
         register("end broken glass", 5.0, holds.end_broken)
+        register("note operations", 1.0, noting.note_new)
         register("handle alerts", 0.25, handling.handle_stored)
         register("group alerts", 0.25, grouping.group_due)
         register("say what alerts do", 1.0, telling.say_unsaid)

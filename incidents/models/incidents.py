@@ -1,5 +1,7 @@
 """Incidents, their checklists, and the timeline that nobody can change quietly."""
 
+from datetime import timedelta
+
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.contrib.postgres.search import SearchVector, SearchVectorField
@@ -133,6 +135,16 @@ class Incident(models.Model):
         return {"open": Tone.BAD, "acknowledged": Tone.WAIT, "resolved": Tone.OK}[self.state]
 
     @property
+    def time_to_acknowledge(self) -> timedelta | None:
+        """From the opening until somebody had it; None while, or if, nobody had."""
+        return self.acknowledged_at - self.opened_at if self.acknowledged_at else None
+
+    @property
+    def time_to_resolve(self) -> timedelta | None:
+        """From the opening until it was over; None while it is not."""
+        return self.resolved_at - self.opened_at if self.resolved_at else None
+
+    @property
     def is_resolved(self) -> bool:
         """It is over; only its post-mortem may still change."""
         return self.state == Incident.State.RESOLVED
@@ -253,3 +265,16 @@ class BreakGlass(models.Model):
 
     def __str__(self) -> str:
         return f"break-glass of {self.asked_by_name} for incident {self.incident_id}"
+
+
+class NotedUpTo(models.Model):
+    """How far the audit trail was read for what timelines say of operations and configuration (`incidents/noting.py`).
+
+    The trail's numbers follow the order of its commits, so nothing comes later with a smaller one.
+    """
+
+    name = models.CharField(max_length=40, unique=True)
+    entry = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.entry}"
