@@ -82,6 +82,7 @@ TEMPLATES = [
                 "django.contrib.messages.context_processors.messages",
                 "controlplane.web.context.site",
                 "controlplane.operations.context_processors.navigation",
+                "incidents.context_processors.urgent",
             ],
         },
     },

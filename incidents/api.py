@@ -20,7 +20,7 @@ from controlplane.web.problems import problems
 from controlplane.web.queries import Number as Cursor
 from controlplane.web.queries import Parameters
 from environments.models import Environment
-from incidents import lifecycle
+from incidents import lifecycle, notes
 from incidents.access import load_incident, visible_incidents
 from incidents.escalation import hand
 from incidents.models import Grade, Incident, Level, Page, Phase, TimelineEntry
@@ -304,7 +304,7 @@ def resolve_incident(request: ApiRequest, incident_id: int, body: ResolveIn) -> 
 def note_incident(request: ApiRequest, incident_id: int, body: NoteIn) -> HttpResponse:
     """It cannot be taken back, only edited, with both versions kept."""
     who = request.auth.who
-    return _act(request, incident_id, lambda: lifecycle.note(incident_id, who, body.text), "incident.note")
+    return _act(request, incident_id, lambda: notes.add(incident_id, who, body.text), "incident.note")
 
 
 @router.post(f"{ONE}/assessment", summary="Assess its severity", **CHANGED)

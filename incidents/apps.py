@@ -11,7 +11,7 @@ class IncidentsConfig(AppConfig):
         from controlplane.clock.registry import register
         from environments import cards
         from environments.declarations.sections import register_section
-        from incidents import auditor_board, holds, matrix_declarations, noting
+        from incidents import auditor_board, board, holds, matrix_declarations, noting
         from incidents.channels import CHANNELS
         from incidents.channels import declarations as channel_declarations
         from incidents.channels.sender import send_due
@@ -26,6 +26,7 @@ class IncidentsConfig(AppConfig):
         from incidents.runbook import declarations as runbook_declarations
         from incidents.runbook import duty as runbook
 
+        cards.register(board.standing)
         cards.register(auditor_board.contribution)
         cards.register(reminders.overdue_cards)
         register("escalate", 0.25, clock.fire_due)

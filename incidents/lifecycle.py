@@ -5,7 +5,6 @@ and at last the audit trail's.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from django.db import transaction
 from django.db.models import Q
@@ -40,7 +39,6 @@ def open_incident(
     impact: Grade | None = None,
     urgency: Grade | None = None,
     notify: Sequence[str] = (),
-    at: datetime | None = None,
 ) -> tuple[Incident, bool]:
     """Open an incident with its plan of escalation; whether it is new.
 
@@ -195,17 +193,6 @@ def tick(incident_id: int, who: Who, item_id: int, note: str = "") -> None:
         words = f"{item.text}" + (f": {said(note)}" if note.strip() else "")
         timeline.append(incident, who, NewEntry(Kind.CHECKLIST, words, Tone.OK, data={"phase": item.phase}))
         record(who, "incident.ticked", str(incident), scopes=incident.environments, data={"line": item.text})
-
-
-def note(incident_id: int, who: Who, text: str, at: datetime | None = None) -> int:
-    """A note of a person, now or filled in for a time before; returns its number. Raises Invalid."""
-    text = said(text, "Write what others should know.")
-    with transaction.atomic():
-        incident = timeline.locked(incident_id)
-        data = {"filled in": True} if at else {}
-        (entry,) = timeline.append(incident, who, NewEntry(Kind.NOTE, text, Tone.IDLE, at, data))
-        record(who, "incident.noted", str(incident), scopes=incident.environments, data={"entry": entry.seq})
-    return entry.seq
 
 
 def stop_escalation(incident: Incident, why: str) -> int:

@@ -15,6 +15,7 @@ from incidents import (
     rule_views,
     runbook_views,
     silence_views,
+    timeline_views,
     views,
 )
 
@@ -41,7 +42,12 @@ urlpatterns = [
     path("on-call/<slug:slug>/import", oncall_change_views.bring_in, name="on-call-import"),
     path("auditor", auditor_views.auditor, name="auditor"),
     path("incidents", views.incidents, name="incidents"),
+    path("incidents/report", views.report, name="incident-open"),
+    path("incidents/count", views.count, name="incident-count"),
     path("incidents/<int:pk>", views.incident, name="incident"),
+    path("incidents/<int:pk>/do/<slug:what>", views.act, name="incident-act"),
+    path("incidents/<int:pk>/entries/<int:seq>", timeline_views.entry, name="incident-entry"),
+    path("incidents/<int:pk>/entries/<int:seq>/change", timeline_views.change, name="incident-entry-change"),
     path("ack/<str:token>", ack_views.acknowledge_by_link, name="acknowledge-by-link"),
     path("receipts/<slug:channel>", receipt_views.receipt, name="receipt"),
     path("messages", message_views.messages, name="messages"),

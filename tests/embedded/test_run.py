@@ -115,7 +115,7 @@ def test_a_first_start_a_second_one_beside_it_and_the_stop(start: Callable[[], R
     assert run.stop() == 0
     assert "unexpectedly" not in run.text()
     stops = re.findall(r"\[(\w+)\] stopping", run.text())
-    assert stops == ["clock", "wal", "worker", "web", "demo"]
+    assert stops == ["clock", "wal", "auditor", "providers", "worker", "web", "demo"]
     assert run.text().rstrip().endswith("[run] everything has stopped")
     assert belonging_to(data) == {}, run.text()
 

@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.operations.errors import OperationError
-from incidents import holds, lifecycle
+from incidents import holds, lifecycle, notes
 from incidents.escalation import hand
 from incidents.models import BreakGlass, Delivery, Grade, Incident, Level, Page, Severity
 from tests.incidents.auditor_world import TEST, World, accept, build, deliver, pass_time
@@ -73,7 +73,9 @@ class History:
         """One thing that somebody or something does; what comes too late is refused."""
         if self.opened < HISTORIES and self.choice.random() < 0.4:
             self.opened += 1
-            incident = self.world.open(self.choice.choice([*Severity.values[:3]]), f"cause {self.opened}")
+            incident = self.world.open(
+                self.choice.choice([Severity.P1, Severity.P2, Severity.P3]), f"cause {self.opened}"
+            )
             self.done.append(("open", incident.pk))
             return
         going = list(Incident.objects.exclude(state="resolved").order_by("pk"))
@@ -113,7 +115,7 @@ def refuse(history: History, incident: Incident) -> None:
     )
     for delivery in waiting[:1]:
         Delivery.objects.filter(pk=delivery.pk).update(state="failed", permanent=True, error="no", next_at=None)
-        Page.objects.filter(pk=delivery.page_id).update(next_way_at=Now())
+        Page.objects.filter(deliveries=delivery).update(next_way_at=Now())
 
 
 def assess(history: History, incident: Incident) -> None:
@@ -140,7 +142,7 @@ def hand_over(history: History, incident: Incident) -> None:
 
 
 def note(history: History, incident: Incident) -> None:
-    lifecycle.note(incident.pk, TEST, "looked at the logs")
+    notes.add(incident.pk, TEST, "looked at the logs")
 
 
 def ask_to_break(history: History, incident: Incident) -> None:

@@ -152,9 +152,10 @@ def control(field: BoundField) -> SafeString:
 
 
 @register.simple_tag(takes_context=True)
-def current(context: template.Context, name: str) -> SafeString | str:
-    """Marks a link of the navigation whose page, or a page below it, is shown."""
+def current(context: template.Context, *names: str) -> SafeString | str:
+    """Marks a link of the navigation whose page, one of several pages, or a page below one of them, is shown."""
     request = context.get("request")
-    address = reverse(name)
-    here = request is not None and (request.path == address or (address != "/" and request.path.startswith(address)))
+    path = "" if request is None else request.path
+    addresses = [reverse(name) for name in names]
+    here = any(path == one or (one != "/" and path.startswith(one)) for one in addresses)
     return mark_safe(' aria-current="page"') if here else ""

@@ -1,0 +1,66 @@
+"""The list of incidents: what is not over first, by severity and age; then what was, page by page."""
+
+from dataclasses import dataclass
+
+from django import forms
+from django.db.models import Prefetch, Q
+
+from controlplane.accounts.access import Actor
+from controlplane.operations.keyset import Page, page_of
+from controlplane.operations.search import words_query
+from incidents.access import visible_incidents
+from incidents.models import Incident, Level, Severity
+
+# More than this is not read by anybody; the filters help then.
+OPEN_AT_MOST = 200
+
+
+class IncidentFilter(forms.Form):
+    """The filters, as they stand in the address."""
+
+    q = forms.CharField(required=False, max_length=200)
+    severity = forms.ChoiceField(required=False, choices=[("", "any severity"), *Severity.choices])
+    environment = forms.SlugField(required=False)
+
+    def condition(self) -> Q:
+        """The rows wanted. A filter that cannot be read is left out."""
+        self.is_valid()
+        wanted = Q()
+        if words := self.cleaned_data.get("q"):
+            wanted &= Q(search=words_query(words))
+        if severity := self.cleaned_data.get("severity"):
+            wanted &= Q(severity=severity)
+        if environment := self.cleaned_data.get("environment"):
+            wanted &= Q(environments__contains=[environment])
+        return wanted
+
+
+@dataclass(frozen=True)
+class Row:
+    """One incident that is not over, and whom its escalation reaches next."""
+
+    incident: Incident
+    following: Level | None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Everything on the page."""
+
+    unresolved: list[Row]
+    resolved: Page[Incident]
+
+
+def listing(actor: Actor, wanted: Q, before: int, after: int) -> Listing:
+    """What this person sees, in a fixed number of queries."""
+    over = visible_incidents(actor).filter(wanted, state=Incident.State.RESOLVED)
+    return Listing([] if before or after else unresolved(actor, wanted), page_of(over, before, after))
+
+
+def unresolved(actor: Actor, wanted: Q | None = None) -> list[Row]:
+    """What is not over, the worst first, then what nobody has, then the oldest: two queries."""
+    pending = Level.objects.filter(state=Level.State.PENDING).order_by("due_at", "number")
+    rows = visible_incidents(actor).exclude(state=Incident.State.RESOLVED).filter(wanted or Q())
+    found = rows.select_related("commander").prefetch_related(Prefetch("levels", pending))
+    ordered = found.order_by("severity", "-state", "opened_at")[:OPEN_AT_MOST]
+    return [Row(one, next(iter(one.levels.all()), None)) for one in ordered]

@@ -1,0 +1,247 @@
+"""The page of one incident: how bad, who knows, what changed, what next; in a fixed number of queries."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+
+from django.db.models import Q
+from django.utils import timezone
+
+from controlplane.accounts.access import Actor, holders
+from controlplane.accounts.models import Person, Role
+from controlplane.operations.models import Operation
+from controlplane.operations.states import State
+from controlplane.web.tones import Tone
+from environments.charts import Chart, chart_of
+from environments.models import Environment, EnvironmentLock, Placement
+from environments.samples import buckets_of
+from incidents import changes
+from incidents.changes import Suspect
+from incidents.escalation.clock import NOBODY_SECONDS
+from incidents.models import Alert, BreakGlass, ChecklistItem, Incident, IncidentLock, Level, Page, Phase, TimelineEntry
+from incidents.timeline import Kind
+
+ENTRIES = 100
+ALERTS = 10
+# What only says how another entry is shown.
+ABOUT_OTHERS = (Kind.EDIT, Kind.PIN, Kind.HIDE)
+CHART_BEFORE = timedelta(minutes=30)
+CHART_BUCKETS = 60
+KINDS = [(kind.value, kind.label) for kind in Kind if kind not in ABOUT_OTHERS]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One entry as it is shown now."""
+
+    entry: TimelineEntry
+    text: str
+    edits: int
+    pinned: bool
+    hidden: bool
+
+    @property
+    def by(self) -> str:
+        """Who, unless it was a machine of ours."""
+        return "" if self.entry.actor.startswith("system: ") else self.entry.actor
+
+    @property
+    def late(self) -> bool:
+        """It was filled in after it happened."""
+        return bool(self.entry.data.get("filled in"))
+
+    @property
+    def operation(self) -> int | None:
+        """The operation it tells of."""
+        number = self.entry.data.get("operation")
+        return number if isinstance(number, int) else None
+
+
+def line_of(entry: TimelineEntry) -> Line:
+    """The entry with its mark, which must have been selected with it."""
+    mark = getattr(entry, "mark", None)
+    if mark is None:
+        return Line(entry, entry.text, 0, pinned=False, hidden=False)
+    return Line(entry, mark.text or entry.text, mark.edits, mark.pinned, mark.hidden)
+
+
+@dataclass(frozen=True)
+class LevelView:
+    """One level of the escalation, and how far its pages got."""
+
+    level: Level
+    pages: Sequence[Page]
+
+    @property
+    def tone(self) -> Tone:
+        """Green once somebody has seen it, blue while it is under way, red when it reached nobody."""
+        if self.level.state == Level.State.PENDING:
+            return Tone.IDLE
+        if self.level.state != Level.State.FIRED:
+            return Tone.IDLE
+        states = {page.state for page in self.pages}
+        if Page.State.SEEN in states:
+            return Tone.OK
+        return Tone.BAD if states <= {Page.State.FAILED} else Tone.BUSY
+
+    @property
+    def is_pending(self) -> bool:
+        """Its time is still to come."""
+        return self.level.state == Level.State.PENDING
+
+
+@dataclass(frozen=True)
+class Held:
+    """An environment of the incident: its lock, and the glass that is or may be broken."""
+
+    environment: Environment
+    lock: EnvironmentLock | None
+    glass: BreakGlass | None
+    may_ask: bool
+    may_confirm: bool
+
+
+class IncidentPage:
+    """Everything on it, for one person. kind: of the entries to show; before: the seq of the first one shown now."""
+
+    def __init__(self, actor: Actor, incident: Incident, kind: str = "", before: int = 0) -> None:
+        self._actor = actor
+        self.incident = incident
+        self.kind = kind if kind in dict(KINDS) else ""
+        self._before = before
+        self.kinds = KINDS
+        self.may_operate = actor.may(Role.OPERATOR, incident.environments)
+        self.phases = list(Phase)
+
+    # --- the timeline -----------------------------------------------------------------------------
+
+    @cached_property
+    def _found(self) -> list[TimelineEntry]:
+        rows = TimelineEntry.objects.filter(incident=self.incident).select_related("mark")
+        rows = rows.filter(kind=self.kind) if self.kind else rows.exclude(kind__in=ABOUT_OTHERS)
+        edge = self._before and TimelineEntry.objects.filter(incident=self.incident, seq=self._before).first()
+        if edge:
+            rows = rows.filter(Q(at__lt=edge.at) | Q(at=edge.at, seq__lt=edge.seq))
+        return list(rows.order_by("-at", "-seq")[: ENTRIES + 1])
+
+    @property
+    def lines(self) -> list[Line]:
+        """The last hundred in the order in which things happened."""
+        return [line_of(entry) for entry in reversed(self._found[:ENTRIES])]
+
+    @property
+    def earlier(self) -> int:
+        """The cursor of the page before this one; 0 when this is the beginning."""
+        return self._found[ENTRIES - 1].seq if len(self._found) > ENTRIES else 0
+
+    @cached_property
+    def pinned(self) -> list[Line]:
+        """What people want to keep in view."""
+        rows = TimelineEntry.objects.filter(mark__incident=self.incident, mark__pinned=True).select_related("mark")
+        return [line_of(entry) for entry in rows.order_by("at", "seq")[:20]]
+
+    # --- who is told ------------------------------------------------------------------------------
+
+    @cached_property
+    def levels(self) -> list[LevelView]:
+        """The escalation: what was paged, and the first round of what is to come."""
+        rows = list(Level.objects.filter(incident=self.incident).prefetch_related("pages"))
+        first = min((level.round for level in rows if level.state == Level.State.PENDING), default=0)
+        shown = [level for level in rows if level.state != Level.State.CANCELLED]
+        return [LevelView(level, list(level.pages.all())) for level in shown
+                if level.state != Level.State.PENDING or level.round == first]  # fmt: skip
+
+    @property
+    def running(self) -> bool:
+        """Levels are still to come."""
+        return any(view.is_pending for view in self.levels)
+
+    @property
+    def nobody_notified(self) -> bool:
+        """Open for a while, and not one page was accepted."""
+        age = timezone.now() - self.incident.opened_at
+        return (
+            self.incident.state == Incident.State.OPEN
+            and self.incident.notified_at is None
+            and age > timedelta(seconds=NOBODY_SECONDS)
+            and bool(self.incident.policy)
+        )
+
+    @cached_property
+    def people(self) -> list[Person]:
+        """Whom one may give a role, or hand over to."""
+        return holders(Role.VIEWER, self.incident.environments) if self.may_operate else []
+
+    # --- the procedure ----------------------------------------------------------------------------
+
+    @cached_property
+    def checklists(self) -> list[tuple[Phase, list[ChecklistItem], bool]]:
+        """By phase: the lines, and whether it is the one that is on."""
+        items = list(self.incident.checklist.all())
+        return [(phase, [item for item in items if item.phase == phase], phase == self.incident.phase)
+                for phase in Phase]  # fmt: skip
+
+    # --- what it is about -------------------------------------------------------------------------
+
+    @cached_property
+    def alerts(self) -> list[Alert]:
+        """The ones heard of last."""
+        rows = Alert.objects.filter(incident=self.incident).defer("labels", "annotations")
+        return list(rows.order_by("-last_at")[:ALERTS])
+
+    @cached_property
+    def _environments(self) -> list[Environment]:
+        return list(Environment.objects.filter(slug__in=self.incident.environments))
+
+    @cached_property
+    def held(self) -> list[Held]:
+        """Each environment with its lock."""
+        if self.incident.is_resolved:
+            return []
+        locks = {one.environment_id: one.lock for one in
+                 IncidentLock.objects.filter(incident=self.incident).select_related("lock")}  # fmt: skip
+        glasses = {one.environment_id: one for one in
+                   BreakGlass.objects.filter(incident=self.incident, ended_at=None)}  # fmt: skip
+        return [self._held(one, locks.get(one.pk), glasses.get(one.pk)) for one in self._environments]
+
+    def _held(self, environment: Environment, lock: EnvironmentLock | None, glass: BreakGlass | None) -> Held:
+        lock = lock if lock is not None and lock.released_at is None else None
+        may_ask = lock is not None and glass is None and self._actor.may(Role.OPERATOR, [environment.slug])
+        may_confirm = (
+            glass is not None
+            and glass.confirmed_at is None
+            and glass.asked_by_id != self._actor.person.pk
+            and self._actor.may(Role.APPROVER, [environment.slug])
+        )
+        return Held(environment, lock, glass, may_ask, may_confirm)
+
+    @cached_property
+    def suspect(self) -> Suspect | None:
+        """The change to look at first; None when nothing stands out."""
+        return changes.most_likely(self._actor, self.incident)
+
+    @cached_property
+    def chart(self) -> Chart | None:
+        """Answer times and failures around the incident, of the first environment that has a service."""
+        placements = list(Placement.objects.filter(environment__in=self._environments).exclude(version="")[:1])
+        if not placements:
+            return None
+        since, until = self.span
+        buckets = buckets_of(placements, since, until, CHART_BUCKETS)[placements[0].pk]
+        if not any(bucket.probes for bucket in buckets):
+            return None
+        return chart_of(buckets, since, until, self._ended(since, until))
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """From half an hour before the opening until now, or half an hour after the end."""
+        end = self.incident.resolved_at
+        return self.incident.opened_at - CHART_BEFORE, (end + CHART_BEFORE) if end else timezone.now()
+
+    def _ended(self, since: datetime, until: datetime) -> list[tuple[datetime, str]]:
+        rows = Operation.objects.filter(
+            scopes__overlap=self.incident.environments, finished_at__range=(since, until), state=State.SUCCEEDED,
+            kind="deployment",
+        )  # fmt: skip
+        return [(at, title) for at, title in rows.values_list("finished_at", "title")[:50] if at]
