@@ -6,7 +6,7 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_POST
 
 from controlplane.accounts.access import Actor, actor_of, signed_in
-from controlplane.accounts.models import Person, Role
+from controlplane.accounts.models import Role
 from controlplane.clock.database import database_time
 from controlplane.operations.answers import status_of
 from controlplane.operations.errors import OperationError
@@ -14,7 +14,7 @@ from incidents.models import Schedule
 from incidents.oncall import bringing, services
 from incidents.oncall.access import load_schedule
 from incidents.oncall.calendar import page_of
-from incidents.oncall.forms import AbsenceForm, ImportForm, OverrideForm
+from incidents.oncall.forms import AbsenceForm, ImportForm, OverrideForm, active_people
 from incidents.oncall.importing import LARGEST
 from incidents.oncall_views import calendar_page, swap_form
 
@@ -32,7 +32,7 @@ def override(request: HttpRequest, slug: str) -> HttpResponse:
     """Put somebody on call for a time."""
     actor = actor_of(request)
     found = load_schedule(actor, slug, Role.OPERATOR)
-    form = OverrideForm(request.POST, zone=found.time_zone)
+    form = OverrideForm(request.POST, zone=found.time_zone, people=active_people())
     if not form.is_valid():
         return calendar_page(request, actor, found, status=422, override_form=form)
     try:
@@ -66,9 +66,8 @@ def swap(request: HttpRequest, slug: str) -> HttpResponse:
     form = swap_form(page_of(found, actor.person, "", database_time()), actor, found, request.POST)
     if not form.is_valid():
         return calendar_page(request, actor, found, status=422, swap_form=form)
-    people = {one.username: one for one in Person.objects.filter(is_active=True)}
     try:
-        services.ask_to_swap(actor, found, *form.spans(people), form.cleaned_data["reason"])
+        services.ask_to_swap(actor, found, *form.spans(active_people()), form.cleaned_data["reason"])
     except OperationError as error:
         return _refused(request, actor, found, error, "oncall.swap", swap_form=form)
     messages.success(request, "Asked. Nothing changes until the answer is yes.")
@@ -96,7 +95,8 @@ def absence(request: HttpRequest, slug: str) -> HttpResponse:
     found = load_schedule(actor, slug)
     if "absence" in request.POST:
         return _back(request, actor, found)
-    form = AbsenceForm(request.POST, for_others=actor.may(Role.OPERATOR, []))
+    people = active_people() if actor.may(Role.OPERATOR, []) else {}
+    form = AbsenceForm(request.POST, people=people)
     if not form.is_valid():
         return calendar_page(request, actor, found, status=422, absence_form=form)
     said = form.cleaned_data

@@ -15,7 +15,7 @@ from incidents.models import Schedule
 from incidents.oncall import export, layers
 from incidents.oncall.access import load_schedule, look
 from incidents.oncall.calendar import CalendarPage, page_of, preview_of
-from incidents.oncall.forms import AbsenceForm, ImportForm, OverrideForm, SwapForm
+from incidents.oncall.forms import AbsenceForm, ImportForm, OverrideForm, SwapForm, active_people
 from incidents.oncall.layer_forms import Editing
 from incidents.oncall.overview import overview
 from incidents.oncall.problems import names_in
@@ -53,6 +53,7 @@ def calendar_page(
     """The page, also to show a form again with what is wrong in it. bound: forms by name."""
     page = page_of(found, actor.person, request.GET.get("month", ""), database_time())
     may_operate = actor.may(Role.OPERATOR, [])
+    people = active_people() if may_operate else {}
     calendar = reverse("on-call-ics", args=[found.slug])
     context = {
         "schedule": found,
@@ -60,9 +61,9 @@ def calendar_page(
         "problem": problem,
         "may_operate": may_operate,
         "may_change": actor.may(Role.ADMIN, []),
-        "override_form": OverrideForm(zone=found.time_zone),
+        "override_form": OverrideForm(zone=found.time_zone, people=people),
         "swap_form": swap_form(page, actor, found),
-        "absence_form": AbsenceForm(for_others=may_operate),
+        "absence_form": AbsenceForm(people=people),
         "import_form": ImportForm(),
         "open": next(iter(bound), ""),
         "address": request.build_absolute_uri(f"{calendar}?key={export.key_for(actor.person, found)}"),

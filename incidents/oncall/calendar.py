@@ -11,7 +11,7 @@ from incidents.oncall.overview import (
     WEEKS,
     Question,
     Standing,
-    names_of,
+    people_in,
     standing,
     swap_words,
 )
@@ -97,8 +97,9 @@ def page_of(schedule: Schedule, reader: Person, month: str, now: datetime) -> Ca
     rota = rotas([schedule], since, until)[schedule.slug]
     from_then = max(now, midnight(schedule.time_zone, first))
     rows = list(Override.objects.filter(schedule=schedule, cancelled_at=None, ends_at__gt=from_then)[:SHOWN_AT_MOST])
-    names = names_of({schedule.slug: rota}, *(name for one in rows for name in (one.person, one.awaiting) if name))
-    wrong = problems_of({schedule.slug: rota}, now, now + AHEAD)[schedule.slug]
+    more = [name for one in rows for name in (one.person, one.awaiting) if name]
+    facts, names = people_in({schedule.slug: rota}, *more)
+    wrong = problems_of({schedule.slug: rota}, now, now + AHEAD, facts)[schedule.slug]
     members = {name for layer in rota.layers for name in layer.people}
     away = Absence.objects.filter(ends_on__gte=now.date() - timedelta(days=1)).select_related("person")
     return CalendarPage(
@@ -144,10 +145,10 @@ class Preview:
 def preview_of(schedule: Schedule, name: str, rota: Rota, now: datetime) -> Preview:
     """Four weeks of a rota that is only proposed, with what would be wrong with it. name: of the schedule then."""
     proposed = with_layers(schedule, rota, now - BACK, now + FORTH)
-    names = names_of({name: proposed})
+    facts, names = people_in({name: proposed})
     until = now + WEEKS * WEEK
     return Preview(
         weeks_from(proposed, monday_of(day_of(proposed.time_zone, now)), WEEKS, names, now, with_layers=True),
         lines(proposed.time_zone, shifts(proposed, now, until), names, now),
-        problems_of({schedule.slug: proposed}, now, until)[schedule.slug],
+        problems_of({schedule.slug: proposed}, now, until, facts)[schedule.slug],
     )  # fmt: skip

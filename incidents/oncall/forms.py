@@ -38,16 +38,17 @@ class LocalTimeField(forms.CharField):
         return first_instant(self.zone, at) if at.tzinfo is None else at.astimezone(UTC)
 
 
-class PersonField(forms.ModelChoiceField):  # type: ignore[type-arg]
-    """One of the active people, by username."""
+def active_people() -> dict[str, Person]:
+    """Those who can be on call, by username, in the order of their names."""
+    return {one.username: one for one in Person.objects.filter(is_active=True).order_by("first_name", "username")}
 
-    def __init__(self, **kwargs: Any) -> None:
-        people = Person.objects.filter(is_active=True).order_by("first_name", "username")
-        super().__init__(people, to_field_name="username", empty_label="choose", **kwargs)
 
-    def label_from_instance(self, obj: Any) -> str:
-        """The whole name, and the short one that layers use."""
-        return f"{obj.title_name} ({obj.username})"
+class PersonField(forms.TypedChoiceField):
+    """One of some people, by username."""
+
+    def __init__(self, people: Mapping[str, Person], **kwargs: Any) -> None:
+        choices = [("", "choose"), *((name, f"{one.title_name} ({name})") for name, one in people.items())]
+        super().__init__(choices=choices, coerce=people.__getitem__, **kwargs)
 
 
 def reason(limit: int = REASON_LIMIT) -> forms.CharField:
@@ -58,9 +59,9 @@ def reason(limit: int = REASON_LIMIT) -> forms.CharField:
 class OverrideForm(forms.Form):
     """Somebody stands in."""
 
-    def __init__(self, *args: Any, zone: str, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, zone: str, people: Mapping[str, Person], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["person"] = PersonField(label="Who")
+        self.fields["person"] = PersonField(people, label="Who")
         self.fields["starts_at"] = LocalTimeField(zone=zone, label=f"From ({zone})")
         self.fields["ends_at"] = LocalTimeField(zone=zone, label=f"Until ({zone})")
         self.fields["reason"] = reason()
@@ -77,11 +78,11 @@ class AbsenceForm(forms.Form):
     starts_on = forms.DateField(label="First day", widget=forms.DateInput(attrs={"type": "date"}))
     ends_on = forms.DateField(label="Last day", widget=forms.DateInput(attrs={"type": "date"}))
 
-    def __init__(self, *args: Any, for_others: bool, **kwargs: Any) -> None:
-        """for_others: whether they may say who; else it is about themselves."""
+    def __init__(self, *args: Any, people: Mapping[str, Person], **kwargs: Any) -> None:
+        """people: of whom they may say it; nobody: it is about themselves."""
         super().__init__(*args, **kwargs)
-        if for_others:
-            self.fields = {"person": PersonField(label="Who"), **self.fields}
+        if people:
+            self.fields = {"person": PersonField(people, label="Who"), **self.fields}
         self.fields["reason"] = reason(ABSENCE_LIMIT)
 
 

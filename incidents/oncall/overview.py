@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from controlplane.accounts.access import Actor
-from controlplane.accounts.models import Person
 from controlplane.clock.database import database_time
 from incidents.models import Override, Schedule
-from incidents.oncall.problems import AHEAD, Problem, names_in, problems_of
+from incidents.oncall.problems import AHEAD, Facts, Problem, facts_for, names_in, problems_of
 from incidents.oncall.rotation import Rota, day_of, shifts, stretches
 from incidents.oncall.rows import rotas
 from incidents.oncall.strip import WEEK, Line, Names, Week, lines, local, monday_of, weeks_from
@@ -68,18 +67,19 @@ def overview(actor: Actor) -> OnCall:
     now = database_time()
     schedules = list(Schedule.objects.all())
     found = rotas(schedules, now - BACK, now + FORTH)
-    names = names_of(found)
-    wrong = problems_of(found, now, now + AHEAD)
+    facts, names = people_in(found)
+    wrong = problems_of(found, now, now + AHEAD, facts)
     standings = [standing(one, found[one.slug], names, wrong[one.slug], now) for one in schedules]
     return OnCall(standings, _mine(actor, standings, names, now), questions_for(actor, schedules, names))
 
 
-def names_of(found: Mapping[str, Rota], *more: str) -> Names:
-    """Everybody whom these rotas name. One query."""
+def people_in(found: Mapping[str, Rota], *more: str) -> tuple[Facts, Names]:
+    """Everybody whom these rotas name, and these others: what reaching them depends on, and how pages name them."""
     order = [name for rota in found.values() for layer in rota.layers for name in layer.people]
     wanted = {name for rota in found.values() for name in names_in(rota)} | set(more)
-    people = Person.objects.filter(username__in=wanted)
-    return Names({one.username: one.title_name for one in people}, [*order, *sorted(wanted - set(order))])
+    facts = facts_for(wanted)
+    titles = {name: person.title_name for name, person in facts.people.items()}
+    return facts, Names(titles, [*order, *sorted(wanted - set(order))])
 
 
 def standing(schedule: Schedule, rota: Rota, names: Names, wrong: list[Problem], now: datetime) -> Standing:

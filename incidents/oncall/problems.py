@@ -64,9 +64,11 @@ def problems(schedule: Schedule, since: datetime, until: datetime) -> list[Probl
     return problems_of({schedule.slug: rotas([schedule], since, until)[schedule.slug]}, since, until)[schedule.slug]
 
 
-def problems_of(found: Mapping[str, Rota], since: datetime, until: datetime) -> dict[str, list[Problem]]:
-    """Of many rotas, stored or only proposed, in four queries."""
-    facts = facts_for(name for rota in found.values() for name in names_in(rota))
+def problems_of(
+    found: Mapping[str, Rota], since: datetime, until: datetime, facts: Facts | None = None
+) -> dict[str, list[Problem]]:
+    """Of many rotas, stored or only proposed, in four queries. facts: if they are known, and none are needed."""
+    facts = facts or facts_for(name for rota in found.values() for name in names_in(rota))
     return {slug: _of_one(slug, rota, facts, since, until) for slug, rota in found.items()}
 
 
