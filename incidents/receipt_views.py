@@ -23,9 +23,11 @@ def receipt(request: HttpRequest, channel: str) -> HttpResponse:
     try:
         if channel in ("phone", "sms"):
             return _twilio(request, channel)
-        return _json(request, channel)
+        if channel in ("pagerduty", "webhook"):
+            return _json(request, channel)
     except receipts.Forged:
         return problem(403, FORGED)
+    return problem(404, "Nobody calls back for this channel.")
 
 
 def _twilio(request: HttpRequest, channel: str) -> HttpResponse:

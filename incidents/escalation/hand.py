@@ -14,6 +14,7 @@ from controlplane.operations.transitions import said
 from controlplane.web.tones import Tone
 from incidents import timeline
 from incidents.escalation import clock, plan
+from incidents.escalation.targets import WITHOUT_ADDRESS
 from incidents.models import ChannelKind, Incident, Level
 from incidents.timeline import Kind, NewEntry
 
@@ -70,7 +71,9 @@ def hand_over(incident_id: int, who: Who, person: Person, reason: str) -> None:
         Incident.objects.filter(pk=incident.pk).update(commander=person)
         words = f"Handed over to {person.title_name}: {reason}"
         timeline.append(incident, who, NewEntry(Kind.STATE, words, Tone.WAIT, data={"person": person.pk}))
-        level = _extra(incident, 0, "handed over to", [{"person": person.username}], list(ChannelKind.values))
+        # PagerDuty calls whom it pleases, and nobody anew for an incident that it knows: it comes last.
+        channels = sorted(ChannelKind.values, key=lambda kind: kind in WITHOUT_ADDRESS)
+        level = _extra(incident, 0, "handed over to", [{"person": person.username}], channels)
         clock.fire(incident, level, f"handed over by {who.name}: {reason}")
         _record(incident, who, "incident.handed_over", {"person": person.title_name}, reason)
 
