@@ -4,8 +4,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from django.core.exceptions import ValidationError
-from django.core.validators import URLValidator, validate_email
 from django.db import transaction
 
 from controlplane.accounts.access import Actor, require
@@ -14,6 +12,7 @@ from controlplane.audit.record import Who, record
 from controlplane.live.ring import ring
 from controlplane.operations.errors import Invalid
 from controlplane.operations.transitions import said
+from incidents.channels import CHANNELS
 from incidents.escalation.targets import WITHOUT_ADDRESS
 from incidents.models import ChannelKind, ContactMethod
 
@@ -21,9 +20,6 @@ from incidents.models import ChannelKind, ContactMethod
 KINDS = [ChannelKind(kind) for kind in ChannelKind.values if kind not in WITHOUT_ADDRESS]
 NUMBERS = (ChannelKind.PHONE, ChannelKind.SMS)
 LONGEST = 300
-E164 = re.compile(r"\+[1-9][0-9]{6,14}")
-SLACK = re.compile(r"[UWCDG][A-Z0-9]{6,20}|[#@][a-z0-9][a-z0-9._-]{0,79}")
-_web = URLValidator(schemes=["https", "http"])
 
 
 def cleaned(kind: str, text: str) -> str:
@@ -33,18 +29,10 @@ def cleaned(kind: str, text: str) -> str:
 
 
 def problem_with_address(kind: str, address: str) -> str:
-    """What is wrong with a cleaned address, in words that go on from it; "" when nothing is."""
+    """What is wrong with a cleaned address, in words that go on from it; "" when nothing is. Its channel knows."""
     if len(address) > LONGEST:
         return f"has {len(address)} characters; shorten it to {LONGEST}"
-    if kind in NUMBERS:
-        return "" if E164.fullmatch(address) else "is no number as in +4915112345678, with the country's code"
-    if kind == ChannelKind.SLACK:
-        return "" if SLACK.fullmatch(address) else "is no member of Slack, as in U012AB3CD, @name or #channel"
-    try:
-        (validate_email if kind == ChannelKind.EMAIL else _web)(address)
-    except ValidationError:
-        return "is no e-mail address" if kind == ChannelKind.EMAIL else "is no address as in https://example.com/hook"
-    return ""
+    return CHANNELS[kind].check_address(address)
 
 
 def masked(kind: str, address: str) -> str:

@@ -114,7 +114,7 @@ def test_what_is_not_in_the_file_is_left_alone_and_said(apply: Apply) -> None:
         ("after_minutes = 15", "after_minutes = 0", "escalation.matrix.levels: L2 has to come later than L1"),
         ('["P1"]', '["P7"]', "escalation.matrix.severities: “P7” is none"),
         ("[reach.bob]", "[reach.zed]", "reach.zed: there is nobody called zed"),
-        ("+1 202 555-0102", "555-0102", "reach.bob.phone: “5550102” is no number"),
+        ("+1 202 555-0102", "555-0102", "reach.bob.phone: “5550102” has to be a telephone number"),
         ("phone =", "fax =", "reach.bob.fax: is not a key"),
     ],
 )
