@@ -195,6 +195,17 @@ def _kept_failing(world: World, incident: Incident | None, patch: Patch) -> None
         pass_time(17)
 
 
+def _telling_failing(world: World, incident: Incident | None, patch: Patch) -> None:
+    patch.setattr(grouping, "tell", _explode)
+    world.engine()
+
+
+def _wait_long(incident: Incident) -> None:
+    """The next channel has its turn in an hour."""
+    _pages(incident).update(next_way_at=Now() + timedelta(hours=1))
+    pass_time(60)
+
+
 def ruled(world: World) -> None:
     """A rule is evaluated."""
     rule = AlertRule.objects.create(slug="errors", name="HighErrorRate", condition="error_rate > 0.05")
@@ -256,8 +267,7 @@ FAULTS = [
           ("alert-waiting",)),
     Fault("handling fails until it is given up", "intake", alerted, _kept_failing, ("alert-failed",)),
     Fault("incidents hear of no alert", "intake", alerted, disabled(grouping, "group_due", _engine), ("alert-untold",)),
-    Fault("telling fails, and is put off for ever", "intake", alerted,
-          lambda w, i, p: (p.setattr(grouping, "tell", _explode), w.engine()), ("alert-untold",)),
+    Fault("telling fails, and is put off for ever", "intake", alerted, _telling_failing, ("alert-untold",)),
     Fault("an alert is not due", "intake", alerted,
           lambda w, i, p: (handling.handle_stored(), Alert.objects.update(due_at=None)), ("alert-untold",)),
     Fault("rules are not evaluated", "intake", ruled, lambda w, i, p: None, ("rules-silent",)),
@@ -316,7 +326,7 @@ FAULTS = [
     Fault("every provider refuses, and nobody is told", "sender", unsent, rows(_fail),
           ("page-left-alone", "nobody-notified")),
     Fault("that nobody was notified is not told", "sender", unsent,
-          lambda w, i, p: (p.setattr(clock, "tell_of_silence", lambda: 0), _fail(_sure(i))),
+          disabled(clock, "tell_of_silence", lambda w, i: _fail(_sure(i))),
           ("silence-untold",)),
     # receipts
     Fault("the page does not hear of its acceptance", "receipts", unsent,
@@ -325,12 +335,11 @@ FAULTS = [
     Fault("the incident does not hear of its acceptance", "receipts", paged,
           rows(lambda i: Incident.objects.filter(pk=i.pk).update(notified_at=None)), ("acceptance-lost",)),
     Fault("the next channel is never tried", "receipts", paged,
-          lambda w, i, p: (p.setattr(clock, "follow_up", lambda: 0), pass_time(60)), ("page-left-alone",)),
+          disabled(clock, "follow_up", lambda w, i: pass_time(60)), ("page-left-alone",)),
     Fault("the next channel is forgotten", "receipts", paged, rows(lambda i: _pages(i).update(next_way_at=None)),
           ("page-left-alone",)),
     Fault("the wait for a receipt is far too long", "receipts", paged,
-          lambda w, i, p: (_pages(_sure(i)).update(next_way_at=Now() + timedelta(hours=1)), pass_time(60)),
-          ("receipt-late",)),
+          rows(_wait_long), ("receipt-late",)),
     # acknowledge
     Fault("acknowledging does not end the levels", "acknowledge", paged,
           disabled(lifecycle, "stop_escalation", _acknowledge), ("level-left",)),
@@ -368,6 +377,6 @@ FAULTS = [
     # clock and lessons
     Fault("every clock is dead", "clock", paged, lambda w, i, p: setattr(w, "clocks_run", False), ("clock-silent",)),
     Fault("no post-mortem is drafted", "lessons", acknowledged,
-          lambda w, i, p: (_resolve(w, i), p.setattr(Postmortem.objects, "create", lambda **_: None)),
+          disabled(Postmortem.objects, "create", _resolve),
           ("postmortem-missing",)),
 ]  # fmt: skip

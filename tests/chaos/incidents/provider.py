@@ -41,8 +41,9 @@ def mood_of(text: str) -> str:
 def _answer(request: str, body: str, status: int) -> dict[str, object]:
     """What a provider says; a message is taken before anybody hears of it."""
     if request.startswith("GET") and "/Messages.json" in request:
-        to = parse_qs(urlsplit(request.split()[1]).query).get("To", [""])[0]
-        return {"messages": [one for one in messages if one["to"] == to][-20:]}
+        asked = parse_qs(urlsplit(request.split()[1]).query)
+        found = [one for one in reversed(messages) if one["to"] == asked["To"][0]]
+        return {"messages": found[: int(asked["PageSize"][0])]}
     sid = f"SM{time.time_ns()}"
     if "/Messages.json" in request and (status == 0 or status < 300):
         form = parse_qs(body)

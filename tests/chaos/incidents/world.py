@@ -42,15 +42,8 @@ def build(provider: str, folder: Path) -> World:
     Grant.objects.create(person=operator, scope="*", role=Role.OPERATOR)
     Environment.objects.create(slug="chaos", name="Chaos", driver="local")
     _channels(provider, folder)
-    policy = EscalationPolicy.objects.create(slug="chaos", name="Chaos", severities=["P1", "P2"], repeats=0)
-    for number, (seconds, channels) in enumerate(LEVELS, start=1):
-        person = Person.objects.create(username=f"level-{number}", first_name=f"Level {number}")
-        ContactMethod.objects.create(person=person, kind="webhook", address=f"{provider}/webhook")
-        ContactMethod.objects.create(person=person, kind="sms", address=f"+1555000{number:04}")
-        EscalationLevel.objects.create(
-            policy=policy, number=number, role=f"role {number}", after_seconds=seconds,
-            targets=[{"person": person.username}], channels=channels,
-        )  # fmt: skip
+    for severity in ("P1", "P2"):
+        _matrix(provider, severity)
     AlertSource.objects.create(slug="chaos", kind="plain", token_digest=digest_of(SOURCE_TOKEN))
     critical = [{"label": "severity", "op": "=", "value": "critical"}]
     rules = [("worst", critical, "P1"), ("rest", [], "P2")]
@@ -60,6 +53,20 @@ def build(provider: str, folder: Path) -> World:
         )
     token = create_token(operator, "chaos", Role.OPERATOR, 1, SYSTEM("chaos"))[1]
     return World(Actor(operator), token, _session(operator))
+
+
+def _matrix(provider: str, severity: str) -> None:
+    """One for each severity, with people of its own."""
+    policy = EscalationPolicy.objects.create(slug=severity.lower(), name=severity, severities=[severity], repeats=0)
+    for number, (seconds, channels) in enumerate(LEVELS, start=1):
+        name = f"{severity} level {number}"
+        person = Person.objects.create(username=name.replace(" ", "-").lower(), first_name=name)
+        ContactMethod.objects.create(person=person, kind="webhook", address=f"{provider}/webhook")
+        ContactMethod.objects.create(person=person, kind="sms", address=f"+155500{severity[1]}0{number:04}")
+        EscalationLevel.objects.create(
+            policy=policy, number=number, role=f"role {number}", after_seconds=seconds,
+            targets=[{"person": person.username}], channels=channels,
+        )  # fmt: skip
 
 
 def _channels(provider: str, folder: Path) -> None:
