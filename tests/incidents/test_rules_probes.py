@@ -124,9 +124,10 @@ def sample() -> DatabaseSample:
 def test_it_counts_the_others(probe: DatabaseProbe) -> None:
     before = sample()
     assert before.connections is not None and before.most and before.connections >= 1
-    with psycopg.connect(url()), psycopg.connect(url(), application_name=databases.NAME):
+    own = [psycopg.connect(url(), application_name=name) for name in (databases.NAME, "controlplane")]
+    with psycopg.connect(url(), application_name="pitchey-backend"), own[0], own[1]:
         there = sample()
-    assert there.connections == before.connections + 1  # another probe is not counted
+    assert there.connections == before.connections + 1  # neither another probe nor a backup is counted
     assert there.words == f"{there.connections} connections of {there.most}"
 
 
