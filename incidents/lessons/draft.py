@@ -70,13 +70,13 @@ def _summary(facts: Facts) -> Iterable[Sentence]:
     resolved = facts.state_entry("Resolved by")
     if facts.to_acknowledge is not None:
         yield Sentence(
-            f"{plain(incident.acknowledged_by_name)} acknowledged it after {_long(facts.to_acknowledge)}",
+            f"{_who(incident.acknowledged_by_name)} acknowledged it after {_long(facts.to_acknowledge)}",
             (opening, facts.state_entry("Acknowledged by")),
         )
     else:
         yield Sentence("Nobody acknowledged it before it was resolved", (opening, resolved))
     yield Sentence(
-        f"{plain(incident.resolved_by_name)} resolved it {_long(facts.to_resolve)} after it was opened",
+        f"{_who(incident.resolved_by_name)} resolved it {_long(facts.to_resolve)} after it was opened",
         (opening, resolved),
     )
 
@@ -127,7 +127,7 @@ def _detection(facts: Facts) -> Iterable[Sentence]:
     if by_machine(facts):
         yield Sentence("The monitoring noticed it: no person had to report it", (facts.opening,))
     else:
-        who = plain(incident.opened_by_name)
+        who = _who(incident.opened_by_name)
         yield Sentence(f"A person reported it, {who}, not the monitoring", (facts.opening,))
     if alerts:
         yield Sentence(f"The first alert of it was “{plain(alerts[0].text)}”, at {_at(alerts[0].at)}", (alerts[0].seq,))
@@ -148,7 +148,7 @@ def _trigger(facts: Facts) -> Iterable[Sentence]:
     if facts.before:
         for one in facts.before:
             yield Sentence(
-                f"{_operation(one)} by {plain(one.who)} {one.word} at {_at(one.ended_at)},"
+                f"{_operation(one)} by {_who(one.who)} {one.word} at {_at(one.ended_at)},"
                 f" {_long(facts.incident.opened_at - one.ended_at)} before the opening", (facts.opening,)
             )  # fmt: skip
     changed = [line for line in facts.of(Kind.CHANGE) if line.at <= facts.incident.opened_at]
@@ -166,7 +166,7 @@ def _trigger(facts: Facts) -> Iterable[Sentence]:
 
 def _resolution(facts: Facts) -> Iterable[Sentence]:
     incident, resolved = facts.incident, facts.state_entry("Resolved by")
-    yield Sentence(f"{plain(incident.resolved_by_name)} wrote: “{plain(incident.resolution, 1000)}”", (resolved,))
+    yield Sentence(f"{_who(incident.resolved_by_name)} wrote: “{plain(incident.resolution, 1000)}”", (resolved,))
     for line in facts.of(Kind.OPERATION)[:8]:
         yield Sentence(f"“{plain(line.text)}”, at {_at(line.at)}", (line.seq,))
 

@@ -4,8 +4,7 @@ What people write is shown to others, so nothing of it reaches the page but what
 """
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
@@ -17,6 +16,9 @@ from markdown_it.utils import EnvType, OptionsDict
 CITATION = re.compile(r"\[#([1-9][0-9]{0,11})\]")
 # To the web by its full address, or to a page of ours; "//host" and "/\host" would leave us unseen.
 SAFE_LINK = re.compile(r"https?://|#|/(?![/\\])", re.IGNORECASE)
+
+
+Link = Callable[[int], str]
 
 
 class Markdown(MarkdownIt):
@@ -36,11 +38,12 @@ class Markdown(MarkdownIt):
 def _cite(state: StateInline, silent: bool) -> bool:
     """Make a link of a citation of an entry that exists; of no other."""
     found = CITATION.match(state.src, state.pos)
-    if found is None or not 1 <= int(found[1]) <= state.env["last_seq"]:
+    address = state.env["link"](int(found[1])) if found else ""
+    if found is None or not address:
         return False
     if not silent:
         link = state.push("link_open", "a", 1)
-        link.attrs = {"href": f"{state.env['address']}#entry-{found[1]}", "class": "cite"}
+        link.attrs = {"href": address, "class": "cite"}
         state.push("text", "", 0).content = f"#{found[1]}"
         state.push("link_close", "a", -1)
     state.pos = found.end()
@@ -53,10 +56,9 @@ def _link(renderer: RendererHTML, tokens: Sequence[Token], index: int, options: 
     return renderer.renderToken(tokens, index, options, env)
 
 
-def render(text: str, *, address: str, last_seq: int) -> SafeString:
-    """The text as HTML. address: of the incident's page. last_seq: its last entry."""
-    env: dict[str, Any] = {"address": address, "last_seq": last_seq}
-    html: str = Markdown().render(text, env)
+def render(text: str, link: Link) -> SafeString:
+    """The text as HTML. link: the address of an entry by its number, "" when there is none."""
+    html: str = Markdown().render(text, {"link": link})
     return mark_safe(html)  # noqa: S308 (made by the renderer alone; see test_postmortem_markdown)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from difflib import unified_diff
 from functools import cached_property
 
+from django.urls import reverse
 from django.utils.safestring import SafeString
 
 from controlplane.accounts.access import Actor, holders
@@ -16,6 +17,7 @@ from incidents.access import visible_incidents
 from incidents.lessons.documents import ALLOWED, State, problem_with_publishing
 from incidents.lessons.markdown import render
 from incidents.models import ActionItem, Incident, Postmortem, PostmortemVersion, Review
+from incidents.page import ENTRIES
 
 VERSIONS, ITEMS = 20, 100
 # Beyond so many lines a difference is no longer read; they are counted.
@@ -167,8 +169,16 @@ class PostmortemPage:
 
 
 def rendered(incident: Incident, body: str) -> SafeString:
-    """A text with its citations as links to the incident's page."""
-    return render(body, address=incident.get_absolute_url(), last_seq=incident.last_seq)
+    """A text with its citations as links: into the incident's page, or to an entry too far back to be on it."""
+
+    def link(seq: int) -> str:
+        if not 1 <= seq <= incident.last_seq:
+            return ""
+        if seq > incident.last_seq - ENTRIES:
+            return f"{incident.get_absolute_url()}#entry-{seq}"
+        return reverse("incident-entry", args=[incident.pk, seq])
+
+    return render(body, link)
 
 
 def _difference(before: str, after: str) -> Iterator[DiffLine]:

@@ -10,7 +10,7 @@ from itertools import islice
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Exists, Max, OuterRef
+from django.db.models import Exists, OuterRef, Subquery
 from django.db.models.functions import Now
 
 from controlplane.accounts.models import Person
@@ -52,7 +52,8 @@ CLAIM = """
 def open_due() -> int:
     """Open the runs whose day, week or month has begun; returns how many."""
     now = database_time()
-    tasks = RunbookTask.objects.filter(paused=False).annotate(last_due=Max("runs__due_at"))
+    last = RunbookRun.objects.filter(task=OuterRef("pk")).order_by("-due_at").values("due_at")[:1]
+    tasks = RunbookTask.objects.filter(paused=False).annotate(last_due=Subquery(last))
     made = sum(_open(task, now) for task in tasks)
     _give_owners()
     if made:
@@ -166,7 +167,8 @@ def write(run: RunbookRun, seen: Seen) -> None:
     with transaction.atomic():
         rows = RunbookRun.objects.filter(pk=run.pk)
         if not seen.ok:
-            changed = rows.exclude(seen=seen.words).update(seen=seen.words)
+            still = rows.filter(state__in=[State.OPEN, State.MISSED])
+            changed = still.exclude(seen=seen.words).update(seen=seen.words)
         else:
             kept = {"seen": seen.words, "evidence": seen.words, "evidence_url": seen.url, "done_at": Now(),
                     "done_by_name": MACHINE}  # fmt: skip

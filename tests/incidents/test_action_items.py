@@ -142,6 +142,11 @@ class TestOverdue:
         assert self.sent()[1:] == [("email", "bob@example.org"), ("slack", "")]
         assert told(incident)[-1] == "Action item “Alert on the pool” is 4 days overdue: the team is told"
 
+    def test_a_second_clock_that_read_the_same_list_sends_nothing(self, item: ActionItem, incident: Incident) -> None:
+        self.late(item, 1)
+        assert [reminders._remind(item.pk, incident.pk, today()) for _ in range(2)] == [True, False]
+        assert len(self.sent()) == 1
+
     def test_after_an_outage_the_team_hears_at_once(self, item: ActionItem) -> None:
         self.late(item, 30)
         assert reminders.remind() == 1

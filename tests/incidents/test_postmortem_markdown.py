@@ -57,7 +57,7 @@ class Seen(HTMLParser):
 
 
 def shown(text: str) -> str:
-    return render(text, address="/incidents/7", last_seq=5)
+    return render(text, lambda seq: f"/incidents/7#entry-{seq}" if 1 <= seq <= 5 else "")
 
 
 def parsed(text: str) -> Seen:

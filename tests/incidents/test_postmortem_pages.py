@@ -58,6 +58,10 @@ class TestReading:
         assert f'<a href="/incidents/{found.incident_id}#entry-1" class="cite">#1</a>' in text
         assert "What went badly" in text
         assert '<form method="post"' not in main_of(text)
+        # What is too far back to be on the first screen of the incident is shown by itself.
+        Incident.objects.filter(pk=found.incident_id).update(last_seq=300)
+        alone = f'<a href="/incidents/{found.incident_id}/entries/1" class="cite">#1</a>'
+        assert alone in text_of(client, path_of(found))
 
     def test_nothing_that_was_written_is_html(self, client: Client, alice: Person, found: Postmortem) -> None:
         documents.save(found.incident_id, Actor(alice), EVIL, 1)

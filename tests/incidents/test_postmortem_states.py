@@ -166,6 +166,14 @@ def test_an_approval_of_somebody_who_left_does_not_count(found: Postmortem, alic
         documents.to_state(found.incident_id, Actor(alice), "published")
 
 
+def test_an_approval_of_the_author_counts_nowhere(found: Postmortem, alice: Person) -> None:
+    write(found, alice)
+    documents.to_state(found.incident_id, Actor(alice), "review")
+    Review.objects.create(postmortem=found, person=alice, person_name="Alice", state="approved", version=2)
+    with pytest.raises(Conflict, match="Somebody other than Alice"):
+        documents.to_state(found.incident_id, Actor(alice), "published")
+
+
 def test_the_timeline_still_verifies(found: Postmortem, alice: Person) -> None:
     write(found, alice)
     rows = TimelineEntry.objects.filter(incident=found.incident_id).order_by("seq")

@@ -152,4 +152,4 @@ def test_what_is_not_in_the_file_is_left_alone_and_said(apply: Apply) -> None:
 
 def test_every_check_is_documented() -> None:
     page = (SAMPLE.parents[2] / "docs" / "runbook.md").read_text()
-    assert set(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)) == set(CHECKS)
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)) - {"check"} == set(CHECKS)
