@@ -96,7 +96,8 @@ def render_page(body: str, path: str = "/", **context: object) -> str:
     request = RequestFactory().get(path)
     request.user = alice  # type: ignore[assignment]
     request.COOKIES.update(cookies)  # type: ignore[call-overload]
-    return engines["django"].from_string(source).render({"user": alice, "navigation": navigation, **context}, request)
+    context = {"user": alice, "navigation": navigation, "urgent": {"unacknowledged": 1}, **context}
+    return engines["django"].from_string(source).render(context, request)
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ def empty(_request: HttpRequest) -> HttpResponse:
 
 NAMES = (
     "approvals", "deployments", "releases", "backups", "audit", "people", "tokens", "login", "logout", "nav-counts",
+    "incidents", "incident-count", "alerts", "alert-rules", "silences", "on-call", "matrix", "messages", "action-items",
+    "reports", "contacts", "auditor", "runbook",
 )  # fmt: skip
 
 urlpatterns = [
