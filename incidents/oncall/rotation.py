@@ -154,9 +154,7 @@ def turn_at(layer: LayerRule, zone: str, at: datetime) -> int:
     """The number of the turn that an instant falls into; negative before the first."""
     first = datetime.combine(layer.starts_on, layer.handover)
     number = (_local(ZoneInfo(zone), at) - first) // layer.step
-    while turn_start(layer, zone, number) > at:
-        number -= 1
-    while turn_start(layer, zone, number + 1) <= at:
+    while turn_start(layer, zone, number + 1) <= at:  # when the clocks were put back, it began the first time
         number += 1
     return number
 
@@ -175,27 +173,16 @@ def _window(layer: LayerRule, zone: str, day: date) -> tuple[datetime, datetime]
 
 
 def _windows(layer: LayerRule, zone: str, since: datetime, until: datetime) -> Iterator[tuple[datetime, datetime]]:
-    """Its windows within a span, those that meet made one."""
+    """Its windows within a span, in order; they may meet, and never overlap."""
     if not layer.is_restricted:
         yield since, until
         return
-    open_since, open_until = since, since
     day, last = day_of(zone, since) - AROUND * DAY, day_of(zone, until) + AROUND * DAY
     while day <= last:
         window = _window(layer, zone, day)
+        if window is not None and max(window[0], since) < min(window[1], until):
+            yield max(window[0], since), min(window[1], until)
         day += DAY
-        if window is None:
-            continue
-        begin, end = max(window[0], since), min(window[1], until)
-        if begin >= end:
-            continue
-        if begin > open_until:
-            if open_since < open_until:
-                yield open_since, open_until
-            open_since = begin
-        open_until = max(end, open_until)
-    if open_since < open_until:
-        yield open_since, open_until
 
 
 def _is_away(rota: Rota, person: str, at: datetime) -> bool:
@@ -234,17 +221,19 @@ def _of_layer(rota: Rota, layer: LayerRule, since: datetime, until: datetime) ->
     if not layer.people:
         return
     edges = sorted(
-        midnight(rota.time_zone, day)
-        for one in rota.absences
-        if one.person in layer.people
-        for day in (one.starts_on, one.ends_on + DAY)
+        {
+            midnight(rota.time_zone, day)
+            for one in rota.absences
+            if one.person in layer.people
+            for day in (one.starts_on, one.ends_on + DAY)
+        }
     )
     for number, begin, end in _turns(rota, layer, since, until):
         for opens, closes in _windows(layer, rota.time_zone, begin, end):
             cuts = [opens, *(edge for edge in edges if opens < edge < closes), closes]
             for left, right in pairwise(cuts):
                 person, why = _taker(rota, layer, number, left)
-                if person and left < right:
+                if person:
                     yield Shift(person, left, right, why, layer.name, number)
 
 

@@ -58,6 +58,17 @@ def test_turns_of_hours_are_counted_by_the_wall_clock() -> None:
     ]
 
 
+def test_a_turn_that_began_in_the_first_of_two_hours_goes_on_in_the_second() -> None:
+    """25 October 2026: the clocks go from 03:00 back to 02:00; at the second 02:15 the turn of 02:30 has begun."""
+    layer = LayerRule("hours", ("alice", "bob", "carol"), "hour", 1, date(2026, 10, 25), time(0, 30))
+    rota = Rota(BERLIN, (layer,))
+    second = datetime(2026, 10, 25, 1, 15, tzinfo=UTC)
+    (shift,) = [one for one in shifts(rota, second - 6 * HOUR, second + 6 * HOUR)
+                if one.starts_at <= second < one.ends_at]  # fmt: skip
+    assert (shift.person, shift.ends_at - shift.starts_at) == ("carol", 2 * HOUR)
+    assert who(rota, second) == "carol"
+
+
 def test_before_the_first_turn_and_after_the_last_there_is_a_gap() -> None:
     layer = LayerRule("short", ("alice",), "day", 1, date(2026, 1, 5), time(9), ends_on=date(2026, 1, 7))
     found = shifts(Rota(BERLIN, (layer,)), at("2026-01-04T00:00"), at("2026-01-09T00:00"))
@@ -108,6 +119,14 @@ def test_somebody_who_is_away_is_covered_by_the_next_for_these_days_only() -> No
         ("alice", Why.LAYER),
     ]
     assert (found[1].starts_at, found[1].ends_at) == (at("2026-01-07T00:00"), at("2026-01-09T00:00"))
+
+
+def test_the_next_of_the_layer_covers_and_not_the_one_before() -> None:
+    three = LayerRule("three", ("alice", "bob", "carol"), "week", 1, date(2026, 1, 5), time(9))
+    away = (Away("bob", date(2026, 1, 14), date(2026, 1, 14)),)
+    assert who(Rota(BERLIN, (three,), absences=away), at("2026-01-14T12:00")) == "carol"
+    both = (*away, Away("carol", date(2026, 1, 14), date(2026, 1, 14)))
+    assert who(Rota(BERLIN, (three,), absences=both), at("2026-01-14T12:00")) == "alice"
 
 
 def test_when_all_are_away_there_is_a_gap_or_a_lower_layer() -> None:
