@@ -35,6 +35,7 @@ PATIENCE_SECONDS = 4.0  # with boundaries that had their turn
 
 # The last statement: a commit after another one is another boundary.
 _last: contextvars.ContextVar[str] = contextvars.ContextVar("last", default="")
+_found: contextvars.ContextVar[bool] = contextvars.ContextVar("found", default=False)
 
 
 def stage() -> str:
@@ -73,26 +74,37 @@ def at(what: str) -> None:
 
 
 def install() -> None:
-    """From now on, every statement and commit of this process is a boundary, whoever sends it."""
+    """From now on, every statement and commit of this process is a boundary, whoever sends it.
+
+    Not those of a look that finds nothing to do: there is nothing to lose. A look has found something when a
+    statement had rows; after the commit it is over.
+    """
     execute, commit = psycopg.Cursor.execute, psycopg.Connection.commit
 
     def executed(self: psycopg.Cursor[Any], query: Any, *values: Any, **options: Any) -> Any:
         text = VALUES.sub("?", str(query)).strip()[:2000]
         writes = text.startswith(WRITES)
+        if IDLE in text:
+            _found.set(False)
         # A sender is outside of any transaction, and each of its statements is next to a request.
-        sends = stage().startswith("send") and IDLE not in text
-        if not self.connection.autocommit or writes or sends:
+        sends = stage().startswith("send")
+        if _found.get() and (not self.connection.autocommit or writes or sends):
             at(text)
-            _last.set(text)
+        _last.set(text)
         result = execute(self, query, *values, **options)
-        if self.connection.autocommit and writes:
-            at(f"after the commit of {text}")
+        if self.rowcount > 0 and IDLE not in text and text.removeprefix("SELECT ") != "clock_timestamp()":
+            _found.set(True)
+            if self.connection.autocommit and writes:
+                at(f"after the commit of {text}")
         return result
 
     def committed(self: psycopg.Connection[Any]) -> None:
-        at(f"before the commit of {_last.get()}")
+        if _found.get():
+            at(f"before the commit of {_last.get()}")
         commit(self)
-        at(f"after the commit of {_last.get()}")
+        if _found.get():
+            at(f"after the commit of {_last.get()}")
+        _found.set(False)
 
     psycopg.Cursor.execute = executed  # type: ignore[method-assign]
     psycopg.Connection.commit = committed  # type: ignore[method-assign]

@@ -10,12 +10,15 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from django.core.management import call_command
 from django.db import InterfaceError, OperationalError, connections
+from django.db.models.functions import Now
 
+from controlplane.clock.models import Beat
 from controlplane.embedded.processes import free_port
 from controlplane.embedded.stack import Stack
 from incidents.models import Page, TimelineEntry
@@ -24,12 +27,23 @@ from tests.chaos.incidents import clients, world
 from tests.chaos.incidents.cases import Case
 from tests.chaos.incidents.clients import Client
 from tests.chaos.incidents.judge import Log, judge
-from tests.chaos.incidents.luck import FOR_GOOD_SECONDS, FREEZE_SECONDS, STAGES, STRIKES, Luck, arm, missing, shuffled
+from tests.chaos.incidents.luck import (
+    CLOCKS,
+    FOR_GOOD_SECONDS,
+    FREEZE_SECONDS,
+    STAGES,
+    STRIKES,
+    Luck,
+    missing,
+    shuffled,
+)
 
 WRONG = ("lost", "doubled", "after_ack", "stuck")
 CASES = 4  # alerts of a round
 # Between two strikes: a supervisor needs some seconds to start a clock again, and there are two.
-APART_SECONDS = 2.0
+APART_SECONDS = 1.0
+UP_SECONDS = 5.0
+NEVERTHELESS_SECONDS = 20.0
 
 
 @dataclass
@@ -80,7 +94,8 @@ class Chaos:
         self.going: list[Round] = []
         self.done: list[Round] = []
         self.deck: list[Luck] = []
-        self.last_strike = 0.0
+        self.last_strike = time.time()
+        self.started: dict[int, float] = {}  # when each process was first seen
 
     def say(self, text: str, *, always: bool = False) -> None:
         """To the person who watches; the figures go to standard output. always: even if only figures are wanted."""
@@ -95,10 +110,15 @@ class Chaos:
         try:
             while len(self.done) < self.rounds:
                 self.crew.tend()
-                self._thaw()
-                self._begin_rounds()
-                for current in list(self.going):
-                    self._look_after(current)
+                for process in self.crew.processes.values():
+                    self.started.setdefault(process.pid, time.time())
+                try:
+                    self._thaw()
+                    self._begin_rounds()
+                    for current in list(self.going):
+                        self._look_after(current)
+                except (OperationalError, InterfaceError):
+                    connections.close_all()  # PostgreSQL is being restarted, by us
                 time.sleep(0.1)  # the pace of the judge, not a wait for anything
             return self._figures() | {"seconds": round(time.monotonic() - began)}
         finally:
@@ -138,22 +158,34 @@ class Chaos:
     def _look_after(self, current: Round) -> None:
         if not current.struck and self._is_turn(current):
             current.struck = current.luck.strike(self, current)
-            self.last_strike = time.time()
+            if not current.luck.name.startswith("provider"):
+                self.last_strike = time.time()
         for case in current.cases:
             if case.ended is None:
-                try:
-                    case.go_on(self)
-                except (OperationalError, InterfaceError):
-                    connections.close_all()  # PostgreSQL is being restarted, by us
-                    return
+                case.go_on(self)
         if all(case.ended is not None for case in current.cases):
             self._end(current)
 
     def _is_turn(self, current: Round) -> bool:
         """A provider's mood at once; what hits processes not faster than they can be started again."""
+        if current.luck.name.startswith("provider"):
+            return True
+        return time.time() >= current.strike_at and self._is_calm()
+
+    def _is_calm(self) -> bool:
+        """Some seconds since the last strike, and a clock and the web process are well."""
         now = time.time()
-        apart = now - self.last_strike >= APART_SECONDS and now >= current.strike_at
-        return current.luck.name.startswith("provider") or apart
+        if now - self.last_strike < APART_SECONDS or len(list((self.folder / "armed").glob("*.json"))) > 1:
+            return False
+        if now - self.last_strike > NEVERTHELESS_SECONDS:
+            return True
+        web = self.crew.processes["web"]
+        up = now - self.started.get(web.pid, now) > UP_SECONDS and web.poll() is None
+        alive = [f":{self.crew.processes[name].pid}" for name in CLOCKS]
+        beats = Beat.objects.filter(
+            beat_at__gt=Now() - timedelta(seconds=2), started_at__lt=Now() - timedelta(seconds=2)
+        )
+        return up and any(name.endswith(tuple(alive)) for name in beats.values_list("name", flat=True))
 
     def _end(self, current: Round) -> None:
         self.going.remove(current)
@@ -201,8 +233,8 @@ class Chaos:
             for current in self.going:
                 if current.name == struck["round"]:
                     current.strikes += 1
-                    if current.strikes < STRIKES:
-                        arm(self, current, "kill")
+                    # Once more, when it is calm again.
+                    current.struck = current.strikes >= STRIKES
         now = time.monotonic()
         for due, pid in [pair for pair in self.thaw_at if pair[0] <= now]:
             self.thaw_at.remove((due, pid))
@@ -236,7 +268,7 @@ class Chaos:
             "cases": len(cases),
             "pages": len(late),
             "acknowledged": sum(case.known is not None for case in cases),
-            "struck": sum(one.struck for one in self.done),
+            "struck": sum(one.struck or one.strikes > 0 for one in self.done),
             "boundaries": len(list((self.folder / "struck").iterdir())),
             "boundaries_seen": len([path for path in (self.folder / "seen").iterdir() if path.name.startswith(names)]),
         }
