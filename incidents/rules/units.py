@@ -1,5 +1,6 @@
 """What numbers in conditions measure, and the units they may be written in."""
 
+import math
 from enum import StrEnum
 
 
@@ -52,6 +53,8 @@ def shown(value: float, dimension: Dimension | None) -> str:
 
 def _short(value: float) -> str:
     """Three digits that count, and no exponent where people do without."""
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
     if value == round(value) and abs(value) < 1e9:
         return str(round(value))
     return f"{value:.3g}" if abs(value) < 1000 or abs(value) >= 1e9 else str(round(value))
