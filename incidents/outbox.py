@@ -7,6 +7,7 @@ twice knows it by the key.
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from django.conf import settings
@@ -37,9 +38,19 @@ def message_of(incident: Incident, words: str, *, page: Page | None = None) -> d
         "severity": incident.severity,
         "text": words,
         "environments": incident.environments,
-        "url": settings.SITE_URL + reverse("incident", args=[incident.pk]),
+        "url": f"{incidents_url()}{incident.pk}",
         "page": page.pk if page else None,
     }
+
+
+def incidents_url() -> str:
+    """What the address of every incident begins with. The first call takes long, as it reads every address there is."""
+    return settings.SITE_URL + _incidents_path()
+
+
+@cache
+def _incidents_path() -> str:
+    return reverse("incident", args=[0]).removesuffix("0")
 
 
 def queue(

@@ -112,6 +112,9 @@ def problems_of(settings: Mapping[str, Any], *, secrets: tuple[str, ...] = (), u
     for name in (*secrets, *urls, *texts):
         if name not in settings and name not in optional:
             wrong[name] = "is missing"
+    for name in texts:
+        if name in settings and not (isinstance(settings[name], str) and settings[name].strip()):
+            wrong[name] = "has to be a text"
     for name in secrets:
         if name in settings and (words := problem_with_secret(str(settings[name]))):
             wrong[name] = words

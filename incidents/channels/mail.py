@@ -27,6 +27,9 @@ class Mail:
         wrong = problems_of(settings, secrets=("password",), texts=("host", "sender"), optional=optional)
         if settings.get("tls", "starttls") not in ("starttls", "always", "none"):
             wrong["tls"] = "has to be starttls, always or none"
+        port = settings.get("port", PORT)
+        if not isinstance(port, int) or not 0 < port < 65_536:
+            wrong["port"] = "has to be a number from 1 to 65535"
         return wrong
 
     def check_address(self, address: str) -> str:

@@ -47,6 +47,7 @@ SETTLE = """
 
 def fire_due() -> int:
     """Page every level that is due; returns how many incidents moved."""
+    outbox.incidents_url()  # now, rather than when the first page is due
     with connection.cursor() as cursor:
         cursor.execute(DUE, [AT_ONCE])
         waiting = list(dict.fromkeys(row[0] for row in cursor.fetchall()))
