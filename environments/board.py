@@ -4,8 +4,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from django.db.models import Exists, Q
-from django.db.models.functions import Now
+from django.db.models import Exists, OuterRef, Q, Subquery, Window
+from django.db.models.functions import Now, RowNumber
 from django.urls import reverse
 
 from controlplane.accounts.access import Actor
@@ -113,13 +113,14 @@ def _rows(actor: Actor, columns: dict[str, Column]) -> list[tuple[Service, list[
 
 
 def _cards(actor: Actor, active: list[Status], columns: list[Column], added: list[Contribution]) -> list[Card]:
+    approvals = _approvals(actor)
     return [
         *_doubts(active),
-        *_approvals(actor),
+        *approvals[0],
         *_silence(actor),
         *[card for one in added for card in one.cards],
         *_running(active),
-        *_others_approvals(actor),
+        *approvals[1],
         *[_locked(column, lock) for column in columns for lock in column.locks],
         *_queue(active),
     ]
@@ -130,16 +131,16 @@ def _doubts(active: list[Status]) -> list[Card]:
     return [Card(Tone.WAIT, f"{one.title} needs an operator", one.outcome, one.get_absolute_url()) for one in open_ones]
 
 
-def _approvals(actor: Actor) -> list[Card]:
-    mine = waiting_for(actor).defer(*HEAVY).order_by("approval_deadline", "pk")
-    return _one_or_many(Tone.WAIT, list(mine[:AT_MOST]), "your approval")
-
-
-def _others_approvals(actor: Actor) -> list[Card]:
-    """The one who asked wants to know that somebody else's word is still missing."""
-    waiting = visible_operations(actor).filter(state=State.AWAITING_APPROVAL).defer(*HEAVY)
-    others = waiting.exclude(pk__in=waiting_for(actor).values("pk")).order_by("approval_deadline", "pk")
-    return _one_or_many(Tone.IDLE, list(others[:AT_MOST]), "an approval")
+def _approvals(actor: Actor) -> tuple[list[Card], list[Card]]:
+    """What waits for this person's word; and for others', as whoever asked wants to know that it is still missing."""
+    mine = Exists(waiting_for(actor).filter(pk=OuterRef("pk")))
+    waiting = visible_operations(actor).filter(state=State.AWAITING_APPROVAL).defer(*HEAVY).annotate(mine=mine)
+    rank = Window(RowNumber(), partition_by="mine", order_by=["approval_deadline", "pk"])
+    found = list(waiting.annotate(rank=rank).filter(rank__lte=AT_MOST).order_by("rank"))
+    return (
+        _one_or_many(Tone.WAIT, [one for one in found if one.mine], "your approval"),
+        _one_or_many(Tone.IDLE, [one for one in found if not one.mine], "an approval"),
+    )
 
 
 def _one_or_many(tone: Tone, waiting: list[Operation], what: str) -> list[Card]:
@@ -160,13 +161,16 @@ def _silence(actor: Actor) -> list[Card]:
     unheard = Q(state=State.QUEUED, queued_at__lt=Now() - SILENT_WORKER, outcome="")
     lost = Q(state__in=EXECUTING, lease_until__lt=Now() - SILENT_WORKER)
     at_work = Operation.objects.filter(state__in=EXECUTING, lease_until__gt=Now())
-    stuck = Operation.objects.filter(lost | unheard & ~Exists(at_work)).only("pk").first()
-    if stuck is not None:
-        seen = visible_operations(actor).filter(pk=stuck.pk).exists()
-        which, url = (f"operation {stuck.pk}", stuck.get_absolute_url()) if seen else ("what waits", reverse("board"))
+    stuck = Operation.objects.filter(lost | unheard & ~Exists(at_work)).order_by("pk")
+    beats = Beat.objects.filter(beat_at__gt=Now() - SILENT_CLOCK)
+    one_row = Environment.objects.order_by("pk")[:1]
+    (seen,) = one_row.values(clock=Exists(beats), stuck=Subquery(stuck.values("pk")[:1])) or [{"clock": 1, "stuck": 0}]
+    if seen["stuck"]:
+        shown = visible_operations(actor).filter(pk=seen["stuck"]).first()
+        which, url = (f"operation {shown.pk}", shown.get_absolute_url()) if shown else ("what waits", reverse("board"))
         text = f"Nobody takes up {which}. See that a worker process runs."
         cards.append(Card(Tone.BAD, "No worker answers", text, url))
-    if not Beat.objects.filter(beat_at__gt=Now() - SILENT_CLOCK).exists():
+    if not seen["clock"]:
         text = "Nobody probes, keeps schedules or looks after lost workers. See that a clock process runs."
         cards.append(Card(Tone.BAD, "The clock stands still", text, reverse("board")))
     return cards

@@ -11,7 +11,7 @@ class IncidentsConfig(AppConfig):
         from controlplane.clock.registry import register
         from environments import cards
         from environments.declarations.sections import register_section
-        from incidents import auditor_board, board, holds, matrix_declarations, noting
+        from incidents import board, holds, matrix_declarations, noting
         from incidents.channels import CHANNELS
         from incidents.channels import declarations as channel_declarations
         from incidents.channels.sender import send_due
@@ -22,13 +22,10 @@ class IncidentsConfig(AppConfig):
         from incidents.oncall import ahead
         from incidents.oncall import declarations as oncall_declarations
         from incidents.rules import clockwork, declarations
-        from incidents.runbook import board as runbook_board
         from incidents.runbook import declarations as runbook_declarations
         from incidents.runbook import duty as runbook
 
         cards.register(board.standing)
-        cards.register(auditor_board.contribution)
-        cards.register(reminders.overdue_cards)
         register("escalate", 0.25, clock.fire_due)
         for channel in CHANNELS:
             register(f"send {channel}", 0.25, partial(send_due, channel))
@@ -60,4 +57,3 @@ class IncidentsConfig(AppConfig):
         register("look for the runbook", 15.0, runbook.look)
         for section in (runbook_declarations.RUNBOOK, runbook_declarations.CONTACTS):
             register_section(section)
-        cards.register(runbook_board.missed_cards)

@@ -5,8 +5,7 @@ from functools import cached_property
 from django.http import HttpRequest
 
 from controlplane.accounts.access import actor_of
-from incidents.access import visible_incidents
-from incidents.models import Incident
+from incidents.listing import unacknowledged
 
 
 class Urgent:
@@ -18,7 +17,7 @@ class Urgent:
     @cached_property
     def unacknowledged(self) -> int:
         """Incidents that nobody has."""
-        return visible_incidents(actor_of(self._request)).filter(state=Incident.State.OPEN).count()
+        return unacknowledged(actor_of(self._request))
 
 
 def urgent(request: HttpRequest) -> dict[str, object]:

@@ -11,6 +11,8 @@ from controlplane.operations.search import words_query
 from incidents.access import visible_incidents
 from incidents.models import Incident, Level, Severity
 
+# What was found for somebody is kept on their Actor, who lives for one request: the navigation counts it again.
+KEPT = "unresolved incidents"
 # More than this is not read by anybody; the filters help then.
 OPEN_AT_MOST = 200
 
@@ -62,5 +64,13 @@ def unresolved(actor: Actor, wanted: Q | None = None) -> list[Row]:
     pending = Level.objects.filter(state=Level.State.PENDING).order_by("due_at", "number")
     rows = visible_incidents(actor).exclude(state=Incident.State.RESOLVED).filter(wanted or Q())
     found = rows.select_related("commander").prefetch_related(Prefetch("levels", pending))
-    ordered = found.order_by("severity", "-state", "opened_at")[:OPEN_AT_MOST]
+    ordered = list(found.order_by("severity", "-state", "opened_at")[:OPEN_AT_MOST])
+    if not wanted and len(ordered) < OPEN_AT_MOST:
+        vars(actor)[KEPT] = sum(one.state == Incident.State.OPEN for one in ordered)
     return [Row(one, next(iter(one.levels.all()), None)) for one in ordered]
+
+
+def unacknowledged(actor: Actor) -> int:
+    """How many incidents nobody has."""
+    known: int | None = vars(actor).get(KEPT)
+    return visible_incidents(actor).filter(state=Incident.State.OPEN).count() if known is None else known
