@@ -2,17 +2,16 @@
 
 from django.conf import settings
 from django.contrib import messages as notices
-from django.db import transaction
 from django.db.models import Q, QuerySet
-from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from controlplane.accounts.access import Actor, actor_of, require, signed_in
 from controlplane.accounts.models import Role
-from controlplane.audit.record import record
+from controlplane.operations.errors import OperationError
 from controlplane.operations.keyset import key_in, page_of
+from incidents import messages as message_service
 from incidents.models import ChannelKind, Delivery
 
 STATES = Delivery.State.choices
@@ -60,10 +59,8 @@ def try_again(request: HttpRequest, pk: int) -> HttpResponse:
     delivery = get_object_or_404(Delivery.objects.select_related("incident"), pk=pk)
     scopes = delivery.incident.environments if delivery.incident else []
     require(actor, Role.OPERATOR, scopes, f"send message {pk} again")
-    with transaction.atomic():
-        failed = Delivery.objects.filter(pk=pk, state=Delivery.State.FAILED)
-        if failed.update(state=Delivery.State.QUEUED, next_at=Now(), error="", permanent=False):
-            record(actor.who, "message.retried", f"message {pk}", scopes=scopes, data={"key": delivery.key})
-        else:
-            notices.error(request, "It has not failed, or somebody was first.")
+    try:
+        message_service.try_again(actor, delivery)
+    except OperationError as error:
+        notices.error(request, str(error))
     return redirect("messages")
