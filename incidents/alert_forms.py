@@ -45,4 +45,4 @@ class AlertFilter(forms.Form):
     @property
     def is_plain(self) -> bool:
         """Nothing is asked for in particular."""
-        return not any(self.cleaned_data.values())
+        return not self.errors and not any(self.cleaned_data.values())

@@ -41,7 +41,8 @@ def test_the_list_has_what_fires_first_and_what_is_over_below(alertmanager: Aler
     ("query", "names"),
     [
         ("state=resolved", {"IsOver"}), ("state=all", {"InProduction", "Warns", "IsOver"}), ("q=warn", {"Warns"}),
-        ("severity=warning", {"Warns"}), ("environment=production", {"InProduction"}), ("severity=awful", {"InProduction", "Warns"}),
+        ("severity=warning", {"Warns"}), ("environment=production", {"InProduction"}),
+        ("severity=awful", {"InProduction", "Warns"}),
         ("state=silenced", set()), ("state=flapping", set()),
     ],
 )  # fmt: skip
