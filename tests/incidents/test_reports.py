@@ -134,6 +134,15 @@ def test_the_page_takes_a_fixed_number_of_queries(client: Client, dana: Person) 
     assert text.count("<table") >= 3
 
 
+@pytest.mark.parametrize(("acknowledged", "resolved"), [(None, None), (None, 3), (3, None)])
+def test_what_has_no_time_yet_breaks_no_page(
+    client: Client, dana: Person, acknowledged: float | None, resolved: float | None
+) -> None:
+    client.force_login(dana)
+    incident(acknowledged=acknowledged, resolved=resolved)
+    assert client.get("/reports").status_code == 200
+
+
 @pytest.mark.parametrize("query", ["", "?days=30", "?days=", "?days=-1", "?days=½", "?days=99999999999"])
 def test_whatever_the_address_says_the_page_answers(client: Client, dana: Person, query: str) -> None:
     client.force_login(dana)
