@@ -17,7 +17,7 @@ class BadLink(Exception):
 def acknowledge_url(page_id: int) -> str:
     """For the person of a page: whoever holds it may acknowledge this one incident, for a day."""
     token = signing.dumps(page_id, salt=SALT, compress=False)
-    return settings.SITE_URL + reverse("acknowledge-by-link", args=[token])
+    return f"{settings.SITE_URL}{reverse('acknowledge-by-link', args=[token])}"
 
 
 def page_of(token: str) -> int:

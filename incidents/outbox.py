@@ -45,7 +45,7 @@ def message_of(incident: Incident, words: str, *, page: Page | None = None) -> d
 
 def incidents_url() -> str:
     """What the address of every incident begins with. The first call takes long, as it reads every address there is."""
-    return settings.SITE_URL + _incidents_path()
+    return f"{settings.SITE_URL}{_incidents_path()}"
 
 
 @cache

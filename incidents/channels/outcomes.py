@@ -104,7 +104,7 @@ def _settle(outcomes: Sequence[Outcome]) -> None:
         return
     with transaction.atomic():
         # In the order of their numbers, as everybody who locks several.
-        wanted = {one.claim.delivery.incident_id for one in outcomes if one.claim.delivery.page is not None}
+        wanted = {page.incident_id for one in outcomes if (page := one.claim.delivery.page) is not None}
         rows = Incident.objects.defer("search", "policy").select_for_update().filter(pk__in=wanted)
         incidents = {one.pk: one for one in rows.order_by("pk")}
         now = database_time()
@@ -193,5 +193,5 @@ def _wait(delivery: Delivery, error: ChannelError, now: datetime) -> float:
     give_up_at = delivery.give_up_at or delivery.queued_at + GIVE_UP_AFTER
     if error.permanent or now > give_up_at:
         return -1.0
-    wait = max(error.retry_after, min(FIRST_WAIT * 2 ** (delivery.attempts - 1), LONGEST_WAIT))
+    wait: float = max(error.retry_after, min(FIRST_WAIT * 2 ** (delivery.attempts - 1), LONGEST_WAIT))
     return wait * random.uniform(1.0, 1.3)  # noqa: S311 (many rows fail at once and need not come back at once)

@@ -76,7 +76,7 @@ class Provider:
     def settings(self, kind: str) -> dict[str, Any]:
         """Of a channel that leads here."""
         twilio = {"url": self.url, "account": ACCOUNT, "token": "file:token", "sender": "+15550000000"}
-        return {
+        found: dict[str, dict[str, Any]] = {
             "pagerduty": {"routing_key": "file:routing-key", "webhook_secret": "file:token",
                           "url": f"{self.url}/v2/enqueue"},
             "slack": {"token": "file:token", "channel": "#ops", "url": f"{self.url}/slack"},
@@ -85,7 +85,8 @@ class Provider:
             "email": {"host": "127.0.0.1", "port": self.mail.server_address[1], "sender": "noreply@example.com",
                       "tls": "none"},
             "webhook": {"secret": "file:token", "url": f"{self.url}/webhook"},
-        }[kind]  # fmt: skip
+        }  # fmt: skip
+        return found[kind]
 
     def configure(self, *kinds: str) -> None:
         """Have these channels lead here."""

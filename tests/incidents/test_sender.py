@@ -8,6 +8,7 @@ import pytest
 from django.db.models import F
 
 from controlplane.accounts.models import Person
+from controlplane.clock.database import database_time
 from incidents.channels import CHANNELS, outcomes, sender
 from incidents.channels.base import ChannelError, Outgoing
 from incidents.channels.recording import redirected
@@ -104,7 +105,7 @@ class TestTrouble:
             send_due("pagerduty")
             assert send_due("pagerduty") == 0, "not at once"
             delivery = Delivery.objects.get()
-            wait = (delivery.next_at - outcomes.database_time()).total_seconds()  # type: ignore[operator]
+            wait = (delivery.next_at - database_time()).total_seconds()  # type: ignore[operator]
             assert 2**attempt - 1 < wait <= 2**attempt * 1.3
             assert (delivery.state, delivery.attempts, delivery.permanent) == ("queued", attempt, False)
             assert "503" in delivery.error
@@ -120,7 +121,7 @@ class TestTrouble:
 
         monkeypatch.setattr(CHANNELS["pagerduty"], "send", busy)
         send_due("pagerduty")
-        assert Delivery.objects.get().next_at > outcomes.database_time() + timedelta(seconds=115)  # type: ignore[operator]
+        assert Delivery.objects.get().next_at > database_time() + timedelta(seconds=115)  # type: ignore[operator]
 
     def test_a_refusal_goes_on_to_the_next_channel_at_once(self, incident: Incident, provider: Provider) -> None:
         provider.behave(status=400)
@@ -218,7 +219,7 @@ class TestConfigured:
                 return ""
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(CHANNELS, "slack", Slow())  # type: ignore[arg-type]
+            patch.setitem(CHANNELS, "slack", Slow())
             patch.setattr(sender, "AT_ONCE", 4)
             for name in ("slow", *map(str, range(20)), "last"):
                 notice(incident, "slack", name, "word")

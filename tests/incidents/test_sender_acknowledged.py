@@ -12,7 +12,7 @@ from django.db import connection, connections
 from controlplane.accounts.models import Person
 from incidents.channels import CHANNELS, sender
 from incidents.channels.base import SECONDS, Outgoing
-from incidents.channels.outcomes import Claim
+from incidents.channels.outcomes import Claim, Outcome, settle
 from incidents.channels.sender import FRESH_SECONDS, Turn, send_due
 from incidents.escalation import clock
 from incidents.lifecycle import acknowledge
@@ -167,7 +167,7 @@ def test_a_frozen_sender_holds_up_the_acknowledgement_only_for_so_long(
     beside(acknowledge, incident.pk, WHO).result(10)
     assert Incident.objects.get().state == "acknowledged"
     # It thaws, finds its row gone, and puts nothing back.
-    sender.settle([sender.Outcome(claim, withdrawn=True)])
+    settle([Outcome(claim, withdrawn=True)])
     turn.give_up()
     assert pages().state == "cancelled"
     send_due("pagerduty")
@@ -185,7 +185,7 @@ def test_what_was_taken_before_a_freeze_is_told_afterwards(incident: Incident, p
     (claim,) = turn._claims(1)
     turn.give_up()
     acknowledge(incident.pk, WHO)
-    sender.settle([sender.Outcome(claim, "PD-1")])
+    settle([Outcome(claim, "PD-1")])
     assert (pages().state, pages().provider_id) == ("delivered", "PD-1")
     assert Page.objects.get().state == "delivered"
 
@@ -193,7 +193,7 @@ def test_what_was_taken_before_a_freeze_is_told_afterwards(incident: Incident, p
 def test_another_senders_row_is_left_alone(incident: Incident, provider: Provider) -> None:
     stale = Claim(pages(), "somebody else")
     assert send_due("pagerduty") == 1
-    sender.settle([sender.Outcome(stale, "X")])
+    settle([Outcome(stale, "X")])
     assert pages().provider_id != "X"
 
 
