@@ -79,6 +79,8 @@ def _fire(incident_ids: Sequence[int]) -> int:
         pending = Level.objects.filter(plan.PENDING, incident__in=incidents, due_at__lte=turn.now)
         for level in pending.order_by("due_at", "number"):
             due.setdefault(level.incident_id, []).append(level)
+        if not due:
+            return 0  # another clock was first, and is done
         for incident_id, levels in due.items():
             turn.fire_due(incidents[incident_id], levels)
         turn.write()

@@ -27,7 +27,7 @@ STAGES = (
     *sorted({f"send {kind}" for _, kinds in LEVELS for kind in kinds}), "web",
 )  # fmt: skip
 BOUNDARIES = 80  # cards of this kind
-STRIKES = 2  # of a round, one after the other
+BY_WEB = ("intake", "web")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,6 @@ class Luck:
 
     name: str
     strike: Callable[["Chaos", "Round"], bool]
-    action: str = ""
 
 
 def missing() -> set[str]:
@@ -47,7 +46,7 @@ def missing() -> set[str]:
 def deck() -> list[Luck]:
     """All there is, some of it more than once."""
     itself = [
-        Luck(f"{action} at a boundary", _arm(action), action)
+        Luck(f"{action} at a boundary", _arm(action))
         for action in ("kill", "kill", "kill", "kill", "freeze")
         for _ in range(BOUNDARIES // 5)
     ]
@@ -71,7 +70,8 @@ def arm(chaos: "Chaos", current: "Round", action: str) -> bool:
     """Lay it out where most boundaries have not had their turn yet."""
     seen = Counter(path.name.partition(".")[0] for path in (chaos.folder / "seen").iterdir())
     seen.subtract(path.name.partition(".")[0] for path in (chaos.folder / "struck").iterdir())
-    names = [stage.replace(" ", "-") for stage in STAGES]
+    calm = {True: chaos.is_calm(BY_WEB), False: chaos.is_calm(CLOCKS)}
+    names = [stage.replace(" ", "-") for stage in STAGES if calm[stage in BY_WEB]]
     free = [name for name in names if not (chaos.folder / "armed" / f"{name}.json").exists()]
     if not free:
         return False
@@ -91,17 +91,17 @@ def _mood(mood: str) -> Callable[["Chaos", "Round"], bool]:
 
 
 def _kill(names: tuple[str, ...]) -> Callable[["Chaos", "Round"], bool]:
-    return lambda chaos, current: chaos.kill(chaos.choice.choice(names))
+    return lambda chaos, current: chaos.is_calm(names) and chaos.kill(chaos.choice.choice(names))
 
 
 def _kill_all(names: tuple[str, ...]) -> Callable[["Chaos", "Round"], bool]:
-    return lambda chaos, current: sum(chaos.kill(name) for name in names) > 0
+    return lambda chaos, current: chaos.is_calm(names) and sum(chaos.kill(name) for name in names) > 0
 
 
 def _freeze(names: tuple[str, ...]) -> Callable[["Chaos", "Round"], bool]:
     def strike(chaos: "Chaos", current: "Round") -> bool:
         process = chaos.crew.processes[chaos.choice.choice(names)]
-        if process.poll() is not None:
+        if not chaos.is_calm(names) or process.poll() is not None:
             return False
         os.kill(process.pid, signal.SIGSTOP)
         chaos.thaw(process.pid, is_clock=names is CLOCKS)
@@ -111,6 +111,8 @@ def _freeze(names: tuple[str, ...]) -> Callable[["Chaos", "Round"], bool]:
 
 
 def _restart(chaos: "Chaos", current: "Round") -> bool:
+    if not chaos.is_calm(CLOCKS):
+        return False
     chaos.restart_postgres(chaos.choice.choice([signal.SIGINT, signal.SIGKILL]))
     return True
 

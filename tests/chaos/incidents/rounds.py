@@ -27,23 +27,15 @@ from tests.chaos.incidents import clients, world
 from tests.chaos.incidents.cases import Case
 from tests.chaos.incidents.clients import Client
 from tests.chaos.incidents.judge import Log, judge
-from tests.chaos.incidents.luck import (
-    CLOCKS,
-    FOR_GOOD_SECONDS,
-    FREEZE_SECONDS,
-    STAGES,
-    STRIKES,
-    Luck,
-    missing,
-    shuffled,
-)
+from tests.chaos.incidents.luck import BY_WEB, CLOCKS, FOR_GOOD_SECONDS, FREEZE_SECONDS, STAGES, Luck, missing, shuffled
 
 WRONG = ("lost", "doubled", "after_ack", "stuck")
 CASES = 4  # alerts of a round
 # Between two strikes: a supervisor needs some seconds to start a clock again, and there are two.
+TRY_SECONDS = 0.2
 APART_SECONDS = 1.0
-UP_SECONDS = 5.0
-NEVERTHELESS_SECONDS = 20.0
+UP_SECONDS = 4.0
+NEVERTHELESS_SECONDS = 8.0
 
 
 @dataclass
@@ -56,7 +48,6 @@ class Round:
     strike_at: float
     struck: bool = False
     stage: str = ""  # where it is laid out
-    strikes: int = 0
     wrong: Counter[str] = field(default_factory=Counter)
 
 
@@ -94,7 +85,9 @@ class Chaos:
         self.going: list[Round] = []
         self.done: list[Round] = []
         self.deck: list[Luck] = []
-        self.last_strike = time.time()
+        self.last_strike = {True: time.time(), False: time.time()}  # of the web process, of clocks
+        self.hits = 0
+        self.try_at = 0.0
         self.started: dict[int, float] = {}  # when each process was first seen
 
     def say(self, text: str, *, always: bool = False) -> None:
@@ -156,40 +149,43 @@ class Chaos:
         return clients.acknowledge(port, self.world.token, pk)
 
     def _look_after(self, current: Round) -> None:
-        if not current.struck and self._is_turn(current):
+        at_once = current.luck.name.startswith("provider")
+        if not current.struck and (at_once or time.time() >= max(current.strike_at, self.try_at)):
+            self.try_at = time.time() + TRY_SECONDS
             current.struck = current.luck.strike(self, current)
-            if not current.luck.name.startswith("provider"):
-                self.last_strike = time.time()
+            if current.struck and not at_once:
+                of_web = current.stage in BY_WEB or current.luck.name.endswith("web")
+                self.last_strike[of_web] = time.time()
         for case in current.cases:
             if case.ended is None:
                 case.go_on(self)
         if all(case.ended is not None for case in current.cases):
             self._end(current)
 
-    def _is_turn(self, current: Round) -> bool:
-        """A provider's mood at once; what hits processes not faster than they can be started again."""
-        if current.luck.name.startswith("provider"):
-            return True
-        return time.time() >= current.strike_at and self._is_calm()
+    def is_calm(self, names: tuple[str, ...]) -> bool:
+        """Whether what is struck together got over the last strike: processes are struck no faster than they start.
 
-    def _is_calm(self) -> bool:
-        """Some seconds since the last strike, and a clock and the web process are well."""
-        now = time.time()
-        if now - self.last_strike < APART_SECONDS or len(list((self.folder / "armed").glob("*.json"))) > 1:
+        Clocks: both beat, or one does and has done so for long. One wish is laid out at a time.
+        """
+        is_web = names != CLOCKS
+        now, last = time.time(), self.last_strike[is_web]
+        mine = {name.replace(" ", "-") for name in (BY_WEB if is_web else set(STAGES) - set(BY_WEB))}
+        if now - last < APART_SECONDS or any(path.stem in mine for path in (self.folder / "armed").glob("*.json")):
             return False
-        if now - self.last_strike > NEVERTHELESS_SECONDS:
-            return True
-        web = self.crew.processes["web"]
-        up = now - self.started.get(web.pid, now) > UP_SECONDS and web.poll() is None
-        alive = [f":{self.crew.processes[name].pid}" for name in CLOCKS]
-        beats = Beat.objects.filter(
-            beat_at__gt=Now() - timedelta(seconds=2), started_at__lt=Now() - timedelta(seconds=2)
-        )
-        return up and any(name.endswith(tuple(alive)) for name in beats.values_list("name", flat=True))
+        processes = [self.crew.processes[name] for name in (("web",) if is_web else CLOCKS)]
+        up = [now - self.started.get(one.pid, now) > UP_SECONDS and one.poll() is None for one in processes]
+        if is_web:
+            return all(up)
+        lately = Now() - timedelta(seconds=2)
+        beating = Beat.objects.filter(beat_at__gt=lately, started_at__lt=lately).values_list("name", flat=True)
+        well = sum(any(name.endswith(f":{one.pid}") for name in beating) for one in processes)
+        return well == len(CLOCKS) or (well == 1 and now - last > NEVERTHELESS_SECONDS)
 
     def _end(self, current: Round) -> None:
         self.going.remove(current)
         self.done.append(current)
+        if not current.struck:
+            self.deck.append(current.luck)  # nobody was well enough for it; another round has it
         if current.stage:
             (self.folder / "armed" / f"{current.stage}.json").unlink(missing_ok=True)
         seconds = time.time() - min(case.begin_at for case in current.cases)
@@ -230,11 +226,8 @@ class Chaos:
             self.say(f"     {struck['action']} at {struck['boundary']}")
             if struck["action"] == "freeze":
                 self.thaw(struck["pid"], is_clock=struck["pid"] != self.crew.processes["web"].pid)
-            for current in self.going:
-                if current.name == struck["round"]:
-                    current.strikes += 1
-                    # Once more, when it is calm again.
-                    current.struck = current.strikes >= STRIKES
+            self.last_strike[struck["boundary"].startswith(BY_WEB)] = time.time()
+            self.hits += 1
         now = time.monotonic()
         for due, pid in [pair for pair in self.thaw_at if pair[0] <= now]:
             self.thaw_at.remove((due, pid))
@@ -268,13 +261,14 @@ class Chaos:
             "cases": len(cases),
             "pages": len(late),
             "acknowledged": sum(case.known is not None for case in cases),
-            "struck": sum(one.struck or one.strikes > 0 for one in self.done),
+            "struck": sum(one.struck for one in self.done),
+            "hits": self.hits,
             "boundaries": len(list((self.folder / "struck").iterdir())),
             "boundaries_seen": len([path for path in (self.folder / "seen").iterdir() if path.name.startswith(names)]),
         }
 
 
-WAYS = ("api", "link", "pagerduty")
+WAYS = ("api", "link", "page", "pagerduty")
 
 
 def _continue(pid: int) -> None:
