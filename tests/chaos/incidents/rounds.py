@@ -34,7 +34,7 @@ CASES = 4  # alerts of a round
 # Between two strikes: a supervisor needs some seconds to start a clock again, and there are two.
 TRY_SECONDS = 0.2
 APART_SECONDS = 1.0
-UP_SECONDS = 4.0
+UP_SECONDS = 12.0  # of the web process, which all rounds need
 NEVERTHELESS_SECONDS = 8.0
 
 
@@ -173,9 +173,8 @@ class Chaos:
         if now - last < APART_SECONDS or any(path.stem in mine for path in (self.folder / "armed").glob("*.json")):
             return False
         processes = [self.crew.processes[name] for name in (("web",) if is_web else CLOCKS)]
-        up = [now - self.started.get(one.pid, now) > UP_SECONDS and one.poll() is None for one in processes]
         if is_web:
-            return all(up)
+            return all(now - self.started.get(one.pid, now) > UP_SECONDS and one.poll() is None for one in processes)
         lately = Now() - timedelta(seconds=2)
         beating = Beat.objects.filter(beat_at__gt=lately, started_at__lt=lately).values_list("name", flat=True)
         well = sum(any(name.endswith(f":{one.pid}") for name in beating) for one in processes)
