@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 from django.db import connection
 from django.db.models import Q
@@ -248,7 +249,7 @@ class ReviewPage:
         """The time in equal parts, each with the first entry in it."""
         axis = self.axis
         width = (axis.until - axis.since) / JUMPS
-        values = {
+        values: dict[str, Any] = {
             "incident": self.incident.pk, "since": axis.since, "width": width, "count": JUMPS,
             "about_others": [str(kind) for kind in ABOUT_OTHERS],
         }  # fmt: skip

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 from django.db import connection
 
@@ -104,7 +105,7 @@ class Measured:
 def parts_of(placements: Sequence[Placement], axis: Axis, count: int) -> dict[int, list[Part]]:
     """By environment: the probes in `count` equal parts of the time, in one query; parts without any are left out."""
     width = (axis.until - axis.since) / count
-    values = {
+    values: dict[str, Any] = {
         "since": axis.since, "until": axis.until, "width": width.total_seconds(),
         "placements": [one.pk for one in placements],
     }  # fmt: skip

@@ -10,9 +10,10 @@ from incidents.changes import BOUND, SHOWN, Change, Outcome, What, likely, ranke
 
 FIRST = datetime(2026, 11, 24, 14, 39, 11, tzinfo=UTC)
 HERE = ("production",)
+ENDED = FIRST - timedelta(minutes=3)
 DEPLOY = Change(
     key="operation 7", what=What.DEPLOYMENT, title="deploy of pitchey-backend 1.5.0",
-    began_at=FIRST - timedelta(minutes=5), ended_at=FIRST - timedelta(minutes=3), environments=HERE,
+    began_at=FIRST - timedelta(minutes=5), ended_at=ENDED, environments=HERE,
 )  # fmt: skip
 
 spans = st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=2))
@@ -54,7 +55,7 @@ class TestReason:
         assert ", failed 3 min before" in reason(failed, FIRST, HERE)
 
     def test_what_took_no_time_was_made_and_not_finished(self) -> None:
-        set_ = replace(DEPLOY, what=What.CONFIGURATION, title="configuration of production", began_at=DEPLOY.ended_at)
+        set_ = replace(DEPLOY, what=What.CONFIGURATION, title="configuration of production", began_at=ENDED)
         assert reason(set_, FIRST, HERE) == (
             "configuration of production, made 3 min before the first alert, same environment"
         )

@@ -8,7 +8,7 @@ from controlplane.audit.models import Entry
 from controlplane.audit.record import SYSTEM, Who
 from controlplane.operations.errors import Conflict, Invalid
 from incidents import lifecycle, timeline
-from incidents.models import Incident, Phase
+from incidents.models import Incident, Phase, Severity
 from incidents.procedure import CHECKLISTS
 from tests.estate import Estate
 from tests.incidents.escalating import said
@@ -45,7 +45,7 @@ class TestOpening:
     def test_one_cause_is_one_incident_until_it_is_over(self, estate: Estate, alices: Who) -> None:
         first = opened(group_key="errors")
         again, is_new = lifecycle.open_incident(
-            SYSTEM("alert"), title="again", severity=first.severity, environments=[], group_key="errors"
+            SYSTEM("alert"), title="again", severity=Severity.P1, environments=[], group_key="errors"
         )
         assert (again.pk, is_new) == (first.pk, False)
         assert said(first).count("Opened as P1") == 1

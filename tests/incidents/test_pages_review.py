@@ -73,7 +73,7 @@ class TestTimes:
         for minutes, phase in ((6, "triage"), (10, "response"), (12, "triage"), (15, "resolution")):
             at = incident.opened_at + minutes * MINUTE
             add(incident, Kind.STATE, f"Phase: {phase}", at=at, data={"phase": phase})
-        spent = {one.phase: one.span for one in ReviewPage(Actor(alice), incident).phases}
+        spent = {one.phase.value: one.span for one in ReviewPage(Actor(alice), incident).phases}
         assert spent["detection"] == 6 * MINUTE
         assert spent["triage"] == 7 * MINUTE  # it went back to it
         assert spent["response"] == 2 * MINUTE
