@@ -1,14 +1,17 @@
 """The list of incidents: what is not over first, by severity and age; then what was, page by page."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from django import forms
 from django.db.models import Prefetch, Q
+from django.utils import timezone
 
 from controlplane.accounts.access import Actor
 from controlplane.operations.keyset import Page, page_of
 from controlplane.operations.search import words_query
 from incidents.access import visible_incidents
+from incidents.escalation.clock import NOBODY_SECONDS
 from incidents.models import Incident, Level, Severity
 
 # What was found for somebody is kept on their Actor, who lives for one request: the navigation counts it again.
@@ -23,6 +26,7 @@ class IncidentFilter(forms.Form):
     q = forms.CharField(required=False, max_length=200)
     severity = forms.ChoiceField(required=False, choices=[("", "any severity"), *Severity.choices])
     environment = forms.SlugField(required=False)
+    state = forms.ChoiceField(required=False, choices=[("", "any state"), *Incident.State.choices])
 
     def condition(self) -> Q:
         """The rows wanted. A filter that cannot be read is left out."""
@@ -34,6 +38,8 @@ class IncidentFilter(forms.Form):
             wanted &= Q(severity=severity)
         if environment := self.cleaned_data.get("environment"):
             wanted &= Q(environments__contains=[environment])
+        if state := self.cleaned_data.get("state"):
+            wanted &= Q(state=state)
         return wanted
 
 
@@ -44,6 +50,11 @@ class Row:
     incident: Incident
     following: Level | None
 
+    @property
+    def nobody_notified(self) -> bool:
+        """Its policy should have reached somebody by now."""
+        return nobody_notified(self.incident)
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -51,6 +62,12 @@ class Listing:
 
     unresolved: list[Row]
     resolved: Page[Incident]
+
+
+def nobody_notified(incident: Incident) -> bool:
+    """Open for a while with a policy that names people, and not one page was accepted by any channel."""
+    late = timezone.now() - incident.opened_at > timedelta(seconds=NOBODY_SECONDS)
+    return incident.state == Incident.State.OPEN and incident.notified_at is None and late and bool(incident.policy)
 
 
 def listing(actor: Actor, wanted: Q, before: int, after: int) -> Listing:
@@ -63,6 +80,7 @@ def unresolved(actor: Actor, wanted: Q | None = None) -> list[Row]:
     """What is not over, the worst first, then what nobody has, then the oldest: two queries."""
     pending = Level.objects.filter(state=Level.State.PENDING).order_by("due_at", "number")
     rows = visible_incidents(actor).exclude(state=Incident.State.RESOLVED).filter(wanted or Q())
+    rows = rows.defer(None).defer("search")  # whether there is a policy is shown
     found = rows.select_related("commander").prefetch_related(Prefetch("levels", pending))
     ordered = list(found.order_by("severity", "-state", "opened_at")[:OPEN_AT_MOST])
     if not wanted and len(ordered) < OPEN_AT_MOST:

@@ -12,14 +12,14 @@ from controlplane.accounts.access import Actor, holders
 from controlplane.accounts.models import Person, Role
 from controlplane.operations.models import Operation
 from controlplane.operations.states import State
-from controlplane.web.tones import Tone
 from environments.charts import Chart, chart_of
 from environments.models import Environment, EnvironmentLock, Placement
 from environments.samples import buckets_of
 from incidents import changes
 from incidents.changes import Suspect
-from incidents.escalation.clock import NOBODY_SECONDS
-from incidents.models import Alert, BreakGlass, ChecklistItem, Incident, IncidentLock, Level, Page, Phase, TimelineEntry
+from incidents.listing import nobody_notified
+from incidents.models import Alert, BreakGlass, ChecklistItem, Incident, IncidentLock, Phase, TimelineEntry
+from incidents.reached import LevelView, levels_of
 from incidents.timeline import Kind
 
 ENTRIES = 100
@@ -40,6 +40,7 @@ class Line:
     edits: int
     pinned: bool
     hidden: bool
+    versions: Sequence[TimelineEntry] = ()  # its edits, the first one first
 
     @property
     def by(self) -> str:
@@ -58,37 +59,12 @@ class Line:
         return number if isinstance(number, int) else None
 
 
-def line_of(entry: TimelineEntry) -> Line:
+def line_of(entry: TimelineEntry, versions: Sequence[TimelineEntry] = ()) -> Line:
     """The entry with its mark, which must have been selected with it."""
     mark = getattr(entry, "mark", None)
     if mark is None:
         return Line(entry, entry.text, 0, pinned=False, hidden=False)
-    return Line(entry, mark.text or entry.text, mark.edits, mark.pinned, mark.hidden)
-
-
-@dataclass(frozen=True)
-class LevelView:
-    """One level of the escalation, and how far its pages got."""
-
-    level: Level
-    pages: Sequence[Page]
-
-    @property
-    def tone(self) -> Tone:
-        """Green once somebody has seen it, blue while it is under way, red when it reached nobody."""
-        if self.level.state == Level.State.PENDING:
-            return Tone.IDLE
-        if self.level.state != Level.State.FIRED:
-            return Tone.IDLE
-        states = {page.state for page in self.pages}
-        if Page.State.SEEN in states:
-            return Tone.OK
-        return Tone.BAD if states <= {Page.State.FAILED} else Tone.BUSY
-
-    @property
-    def is_pending(self) -> bool:
-        """Its time is still to come."""
-        return self.level.state == Level.State.PENDING
+    return Line(entry, mark.text or entry.text, mark.edits, mark.pinned, mark.hidden, versions)
 
 
 @dataclass(frozen=True)
@@ -125,10 +101,22 @@ class IncidentPage:
             rows = rows.filter(Q(at__lt=edge.at) | Q(at=edge.at, seq__lt=edge.seq))
         return list(rows.order_by("-at", "-seq")[: ENTRIES + 1])
 
-    @property
+    @cached_property
     def lines(self) -> list[Line]:
         """The last hundred in the order in which things happened."""
-        return [line_of(entry) for entry in reversed(self._found[:ENTRIES])]
+        found, versions = self._found[:ENTRIES], self._versions
+        return [line_of(entry, versions.get(entry.seq, ())) for entry in reversed(found)]
+
+    @cached_property
+    def _versions(self) -> dict[int, list[TimelineEntry]]:
+        """The edits of what is shown, by the entry that they are about; nothing is asked when none was edited."""
+        edited = [entry.seq for entry in self._found[:ENTRIES] if line_of(entry).edits]
+        versions: dict[int, list[TimelineEntry]] = {}
+        if edited:
+            rows = TimelineEntry.objects.filter(incident=self.incident, kind=Kind.EDIT, data__of__in=edited)
+            for edit in rows.order_by("-seq")[:ENTRIES]:
+                versions.setdefault(edit.data["of"], []).insert(0, edit)
+        return versions
 
     @property
     def earlier(self) -> int:
@@ -146,27 +134,12 @@ class IncidentPage:
     @cached_property
     def levels(self) -> list[LevelView]:
         """The escalation: what was paged, and the first round of what is to come."""
-        rows = list(Level.objects.filter(incident=self.incident).prefetch_related("pages"))
-        first = min((level.round for level in rows if level.state == Level.State.PENDING), default=0)
-        shown = [level for level in rows if level.state != Level.State.CANCELLED]
-        return [LevelView(level, list(level.pages.all())) for level in shown
-                if level.state != Level.State.PENDING or level.round == first]  # fmt: skip
-
-    @property
-    def running(self) -> bool:
-        """Levels are still to come."""
-        return any(view.is_pending for view in self.levels)
+        return levels_of(self.incident)
 
     @property
     def nobody_notified(self) -> bool:
         """Open for a while, and not one page was accepted."""
-        age = timezone.now() - self.incident.opened_at
-        return (
-            self.incident.state == Incident.State.OPEN
-            and self.incident.notified_at is None
-            and age > timedelta(seconds=NOBODY_SECONDS)
-            and bool(self.incident.policy)
-        )
+        return nobody_notified(self.incident)
 
     @cached_property
     def people(self) -> list[Person]:
