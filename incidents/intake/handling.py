@@ -171,7 +171,7 @@ def forget_old() -> int:
     forgotten = 0
     while True:
         handled = RawAlert.objects.filter(received_at__lt=Now() - KEEP_HANDLED, state=RawAlert.State.HANDLED)
-        failed = RawAlert.objects.filter(received_at__lt=Now() - KEEP_FAILED)
+        failed = RawAlert.objects.filter(received_at__lt=Now() - KEEP_FAILED, state=RawAlert.State.FAILED)
         old = list((handled | failed).order_by("received_at").values_list("pk", flat=True)[:FORGET_AT_ONCE])
         RawAlert.objects.filter(pk__in=old).delete()
         forgotten += len(old)

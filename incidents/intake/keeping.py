@@ -7,6 +7,7 @@ in a circle. What a person wrote is in columns that are not touched here.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import dropwhile
 from typing import Any
 
 from django.db import connection, transaction
@@ -129,7 +130,9 @@ def _update(by_key: Mapping[Key, list[Said]], texts: _Texts) -> dict[Key, list[S
         ]
         if told:
             cursor.execute(UPDATE_TEXTS, _transposed(told))
-    return {key: told for key, said in left.items() if (told := [one for one in said if not one.known_only])}
+    # What only ends something, and comes before anything that began, is about nothing.
+    begun = {key: list(dropwhile(lambda one: one.known_only, said)) for key, said in left.items()}
+    return {key: said for key, said in begun.items() if said}
 
 
 def _insert(by_key: Mapping[Key, list[Said]], texts: _Texts) -> dict[Key, list[Said]]:
@@ -140,7 +143,8 @@ def _insert(by_key: Mapping[Key, list[Said]], texts: _Texts) -> dict[Key, list[S
         standing = first(begin)
         for said in others:
             standing.hear(said)
-        rows.append((*key, *_values(standing), *texts.of(key[0], standing.latest or begin)))
+        latest = next(one for one in reversed([begin, *others]) if not one.known_only)
+        rows.append((*key, *_values(standing), *texts.of(key[0], latest)))
     with connection.cursor() as cursor:
         cursor.execute(INSERT, _transposed(rows))
         written = set(cursor.fetchall())

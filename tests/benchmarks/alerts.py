@@ -19,6 +19,7 @@ from typing import Any
 from django.db import connection
 
 from controlplane.accounts.models import Grant, Person, Role
+from controlplane.clock.models import last_beat
 from controlplane.embedded.processes import free_port
 from incidents.intake.gate import digest_of
 from incidents.intake.matchers import parse
@@ -59,6 +60,7 @@ def run() -> dict[str, Any]:
         _wait_for(port)
         bodies = _write(folder / "bodies", _bodies(BODIES, ALERTS_A_BODY, DIFFERENT_ALERTS))
         clock = stack.enter_context(_process("django", "clock"))
+        _wait_for_clock()
         figures = _turns(port, bodies)
         storm = _write(folder / "storm", _bodies(STORM // STORM_A_BODY, STORM_A_BODY, STORM, "Storm"))
         figures |= _storm(port, storm, _cookie(person))
@@ -70,7 +72,8 @@ def _world() -> Person:
     person = Person.objects.create(username="bench", email="bench@example.com")
     Grant.objects.create(person=person, scope="*", role=Role.OPERATOR)
     ContactMethod.objects.create(person=person, kind="email", address="bench@example.com")
-    Channel.objects.create(kind="pagerduty", settings={"routing_key": "file:nowhere"}, paused=True)
+    # Nobody listens there: whom a storm wakes is counted by the pages that it makes.
+    Channel.objects.create(kind="pagerduty", settings={"routing_key": "env:SECRET_KEY", "url": "http://127.0.0.1:9/"})
     AlertSource.objects.create(pk=1, slug="bench", kind="alertmanager", token_digest=digest_of(TOKEN))
     policy = EscalationPolicy.objects.create(slug="matrix", name="Matrix", severities=["P1"])
     for number, after in enumerate((0, 900, 1800, 3600), start=1):
@@ -158,6 +161,13 @@ def _start(sender: "subprocess.Popen[str]") -> None:
     assert sender.stdin
     sender.stdin.write("go\n")
     sender.stdin.flush()
+
+
+def _wait_for_clock() -> None:
+    deadline = time.monotonic() + PATIENCE
+    while last_beat() is None:
+        assert time.monotonic() < deadline, "no clock"
+        time.sleep(0.05)
 
 
 def _wait_until_handled(count: int) -> None:
