@@ -68,7 +68,8 @@ def note_new() -> int:
         elif entry.pk in lines:
             _write(_concerned(entry), [lines[entry.pk]])
     read = piece[-1].pk if len(piece) == PIECE else head
-    NotedUpTo.objects.filter(pk=cursor.pk, entry=cursor.entry).update(entry=read)
+    if read > cursor.entry:
+        NotedUpTo.objects.filter(pk=cursor.pk, entry=cursor.entry).update(entry=read)
     return len(piece)
 
 

@@ -165,8 +165,8 @@ def _tone(change: Change) -> Tone:
 
 def phase_bars(moments: Sequence[tuple[str, datetime]], end: datetime, axis: Axis) -> list[Bar]:
     """One beside the other, each until the next one begins and the last one until `end`."""
+    edges = [(name, axis.x(min(at, end))) for name, at in [*moments, ("", end)]]
     return [
-        Bar(Tone.IDLE, name, "", f"{axis.x(at):.1f}", "0", f"{max(axis.x(until) - axis.x(at), 0.0):.1f}",
-            f"{axis.x(until):.1f}")
-        for (name, at), (_, until) in pairwise([*moments, ("", end)])
-    ]  # fmt: skip
+        Bar(Tone.IDLE, name, "", f"{begin:.1f}", "0", f"{max(edge - begin, 0.0):.1f}", f"{edge:.1f}")
+        for (name, begin), (_, edge) in pairwise(edges)
+    ]
