@@ -151,7 +151,7 @@ class TestMeasured:
         operation = deployed(alice, estate, ago=63 * MINUTE)
         configured()  # now: after the time that is drawn, or at its edge
         text = text_of(client, alice, path_of(incident))
-        assert re.search(rf'<a href="/operations/{operation.pk}"><rect class="ok"', text)
+        assert re.search(rf'<a href="/operations/{operation.pk}" aria-label="[^"]+"><rect class="ok"', text)
 
 
 class TestLine:
