@@ -11,7 +11,7 @@ from django.db import connection, connections
 
 from controlplane.accounts.models import Person
 from incidents.channels import CHANNELS, sender
-from incidents.channels.base import SECONDS, Outgoing
+from incidents.channels.base import SECONDS, ChannelError, Outgoing
 from incidents.channels.outcomes import Claim, Outcome, settle
 from incidents.channels.sender import FRESH_SECONDS, Turn, send_due
 from incidents.escalation import clock
@@ -191,10 +191,13 @@ def test_what_was_taken_before_a_freeze_is_told_afterwards(incident: Incident, p
 
 
 def test_another_senders_row_is_left_alone(incident: Incident, provider: Provider) -> None:
-    stale = Claim(pages(), "somebody else")
-    assert send_due("pagerduty") == 1
-    settle([Outcome(stale, "X")])
-    assert pages().provider_id != "X"
+    turn = Turn("pagerduty", provider.settings("pagerduty"))
+    (claim,) = turn._claims(1)
+    stale = Claim(claim.delivery, "somebody whose lease ran out")
+    for outcome in (Outcome(stale, "X"), Outcome(stale, error=ChannelError("no")), Outcome(stale, withdrawn=True)):
+        settle([outcome])
+        assert (pages().state, pages().provider_id, pages().error) == ("sending", "", "")
+    turn.give_up()
 
 
 def test_no_lock_and_no_transaction_is_left(incident: Incident, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """A sender that dies at any statement loses nobody's page, and sends none under two keys; so do two at once."""
 
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import timedelta
@@ -11,7 +13,8 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from controlplane.accounts.models import Person
-from incidents.channels import sender
+from incidents.channels import CHANNELS, sender
+from incidents.channels.base import Outgoing
 from incidents.channels.sender import LEASE_SECONDS, send_due
 from incidents.escalation import clock
 from incidents.models import Delivery, Incident, Page
@@ -97,13 +100,25 @@ def test_the_wire_is_quiet_before_the_locks_go(
     incidents: list[Incident], provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when the database is lost in the middle of it."""
-    provider.behave(delay=0.3)
+    failing, over = threading.Event(), threading.Event()
+
+    def send(message: Outgoing, settings: object) -> str:
+        if not started:
+            started.append(message.key)
+            return ""
+        failing.wait(10)
+        time.sleep(0.2)  # it is still on the wire for a moment
+        over.set()
+        return ""
 
     def lost(*_: object) -> None:
+        failing.set()
         raise Killed
 
+    started: list[str] = []
+    monkeypatch.setattr(CHANNELS["pagerduty"], "send", send)
     monkeypatch.setattr(sender, "settle", lost)
     with pytest.raises(Killed):
         send_due("pagerduty")
-    assert len(provider.messages) == 2
+    assert over.is_set()
     assert nobody_holds_a_lock()
