@@ -57,7 +57,7 @@ class AlertPage:
     @cached_property
     def incident(self) -> Incident | None:
         """The one it is part of, if this person may see it."""
-        return visible_incidents(self.actor).filter(pk=self.alert.incident_id).first()
+        return visible_incidents(self.actor).filter(pk=self.alert.incident_id or 0).first()
 
     @property
     def annotations(self) -> dict[str, str]:

@@ -130,7 +130,8 @@ class Book:
         if silence := self.silence_for(one):
             return Plan(None, None, one.heard, silence.ends_at, silence.pk)
         if one.has_incident:
-            return Plan(*((None, None) if one.heard == FIRING else (one.incident, Change.AGAIN)), FIRING)
+            is_news = one.heard != FIRING
+            return Plan(one.incident if is_news else None, Change.AGAIN if is_news else None, FIRING)
         verdict = judge(self.rules, one.seen)
         change = (Change.JOINS_FLAPPING if flaps else Change.JOINS) if verdict else None
         return Plan(verdict, change, FIRING, one.flapping_until if flaps else None)
@@ -216,4 +217,9 @@ def _settle(mine: Iterable[tuple[Due, Plan]], incident: Incident | None) -> None
 def _rows(query: str, values: list[Any]) -> list[Due]:
     with connection.cursor() as cursor:
         cursor.execute(query, values)
-        return [Due(*row[:LABELS], json.loads(row[LABELS]), *row[LABELS + 1 :]) for row in cursor.fetchall()]
+        return [_due(list(row)) for row in cursor.fetchall()]
+
+
+def _due(row: list[Any]) -> Due:
+    row[LABELS] = json.loads(row[LABELS])
+    return Due(*row)

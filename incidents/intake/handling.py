@@ -103,7 +103,8 @@ def _claim() -> list[int]:
     with connection.cursor() as cursor:
         cursor.execute(PATIENCE)
         cursor.execute(CLAIM, [AT_ONCE])
-        numbers, size = [], 0
+        numbers: list[int] = []
+        size = 0
         for number, length in cursor.fetchall():
             if numbers and size + length > BYTES_AT_ONCE:
                 break

@@ -5,8 +5,8 @@ written down, since the clock tries it on every alert: a repetition of groups, m
 """
 
 import re
-import re._constants as sre
-import re._parser as sre_parser
+import re._constants as sre  # type: ignore[import-not-found]
+import re._parser as sre_parser  # type: ignore[import-not-found]
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any

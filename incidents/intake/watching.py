@@ -65,7 +65,8 @@ def watch_operations() -> int:
         last[_mark_of(one)] = one
     slugs = {one.slug: one for one in Environment.objects.all()}
     found = [_failed(mark, one, slugs) for mark, one in last.items() if one.state == State.FAILED]
-    found += [one for mark, alert in firing.items() if mark not in last and (one := _still_failed(alert, now))]
+    earlier = [_still_failed(alert, now) for mark, alert in firing.items() if mark not in last]
+    found += [alert for alert in earlier if alert is not None]
     return say_news(found, firing)
 
 

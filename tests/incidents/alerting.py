@@ -4,7 +4,7 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
 from controlplane.clock.database import database_time
@@ -72,12 +72,13 @@ def tick() -> None:
 def later(**span: float) -> None:
     """So much time passes: everything that is stored moves into the past by it."""
     gone = timedelta(**span)
-    for model, names in {
-        Alert: ("started_at", "last_at", "ended_at", "turns_since", "flapping_until", "due_at"),
-        Incident: ("said_at", "over_at", "last_alert_at"),
-        RawAlert: ("received_at", "next_at"),
-    }.items():
-        model.objects.update(**{name: F(name) - gone for name in names})
+    moved: list[tuple[QuerySet[Any], tuple[str, ...]]] = [
+        (Alert.objects.all(), ("started_at", "last_at", "ended_at", "turns_since", "flapping_until", "due_at")),
+        (Incident.objects.all(), ("said_at", "over_at", "last_alert_at")),
+        (RawAlert.objects.all(), ("received_at", "next_at")),
+    ]
+    for rows, names in moved:
+        rows.update(**{name: F(name) - gone for name in names})
 
 
 def lines(incident: Incident, kind: str = "alert") -> list[str]:

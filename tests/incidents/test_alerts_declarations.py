@@ -1,5 +1,6 @@
 """Sources and rules come from the configuration file; of a token only its digest is stored."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -77,8 +78,8 @@ def test_a_token_that_cannot_be_read_breaks_nothing(apply) -> None:  # type: ign
     ],
 )
 def test_wrong_words_are_said_with_their_place(
-    apply, capsys: pytest.CaptureFixture[str], old: str, new: str, words: str
-) -> None:  # type: ignore[no-untyped-def]
+    apply: Callable[[str], str], capsys: pytest.CaptureFixture[str], old: str, new: str, words: str
+) -> None:
     assert old in FILE
     with pytest.raises(BaseException) as error:
         apply(FILE.replace(old, new, 1))

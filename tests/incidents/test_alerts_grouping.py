@@ -4,7 +4,7 @@ import pytest
 
 from environments.models import Environment
 from incidents import lifecycle
-from incidents.intake import grouping
+from incidents.intake import grouping, telling
 from incidents.intake.grouping import ALERTS
 from incidents.models import Alert, AlertSource, Incident
 from tests.estate import Estate
@@ -121,7 +121,7 @@ def test_an_incident_that_cannot_be_told_stops_no_other(
     alertmanager: AlertSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rule()
-    told = grouping.tell
+    told = telling.tell
 
     def broken(incident: Incident, *arguments: object, **named: object) -> None:
         if "Bad" in incident.title:

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from django.db.models.functions import Now
 
+from backups.services import BACKUP
 from controlplane.clock.database import database_time
 from controlplane.operations.models import Operation, OperationLock
 from environments.models import HealthSample, Placement, ProbeSchedule
@@ -71,7 +72,7 @@ def test_a_failure_stays_one_after_the_first_hour_and_is_history_after_a_day(est
 
 
 def test_failed_backups_are_told_by_backups(estate: Estate) -> None:
-    operation("failed", kind=watching.BACKUP)
+    operation("failed", kind=BACKUP)
     assert watching.watch() == 0
 
 

@@ -45,7 +45,7 @@ def test_garbage_is_kept_with_the_reason_and_stops_nothing(
 
 
 def test_too_many_labels_are_not_understood(alertmanager: AlertSource) -> None:
-    stored(alertmanager, body(one(**{f"l{number}": "x" for number in range(70)})))
+    stored(alertmanager, body(one(started=None, **{f"l{number}": "x" for number in range(70)})))
     handling.handle_stored()
     assert states() == ["failed"]
 

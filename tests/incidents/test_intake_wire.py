@@ -13,7 +13,7 @@ from django.db import OperationalError, connections
 
 from incidents.intake import app as app_module
 from incidents.intake.app import LARGEST_BODY, IntakeApp
-from incidents.intake.gate import digest_of
+from incidents.intake.gate import Refusal, digest_of
 from incidents.models import AlertSource, RawAlert
 from tests.incidents.alerting import TOKEN, source
 
@@ -34,7 +34,8 @@ class Web:
         self.passed_on.append(scope.get("path", scope["type"]))
 
     def ask(self, path: str, *pieces: bytes, method: str = "POST", **headers: str) -> tuple[int, Any, dict[str, str]]:
-        return asyncio.run(self._ask(path, pieces or (b"",), method, headers))
+        answer: tuple[int, Any, dict[str, str]] = asyncio.run(self._ask(path, pieces or (b"",), method, headers))
+        return answer
 
     def ask_together(self, *requests: tuple[str, bytes, dict[str, str]]) -> list[int]:
         async def all_of_them() -> list[int]:
@@ -185,7 +186,7 @@ def test_a_slow_body_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     async def never() -> Any:
         await asyncio.Event().wait()
 
-    with pytest.raises(app_module.Refusal) as refusal:
+    with pytest.raises(Refusal) as refusal:
         asyncio.run(app_module._body(never))
     assert refusal.value.status == 408
 
