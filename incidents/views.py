@@ -121,7 +121,7 @@ def _give_role(actor: Actor, found: Incident, said: QueryDict) -> None:
 def _note(actor: Actor, found: Incident, said: QueryDict) -> None:
     form = NoteForm(said)
     if not form.is_valid():
-        raise Invalid(" ".join(words for errors in form.errors.values() for words in errors))
+        raise Invalid(" ".join(str(words) for errors in form.errors.values() for words in errors))
     notes.add(found.pk, actor.who, form.cleaned_data["text"], form.cleaned_data["at"])
 
 
