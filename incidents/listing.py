@@ -1,7 +1,7 @@
 """The list of incidents: what is not over first, by severity and age; then what was, page by page."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 
 from django import forms
 from django.db.models import Prefetch, Q
@@ -27,6 +27,8 @@ class IncidentFilter(forms.Form):
     severity = forms.ChoiceField(required=False, choices=[("", "any severity"), *Severity.choices])
     environment = forms.SlugField(required=False)
     state = forms.ChoiceField(required=False, choices=[("", "any state"), *Incident.State.choices])
+    since = forms.DateField(required=False)
+    until = forms.DateField(required=False)  # this day included
 
     def condition(self) -> Q:
         """The rows wanted. A filter that cannot be read is left out."""
@@ -40,6 +42,10 @@ class IncidentFilter(forms.Form):
             wanted &= Q(environments__contains=[environment])
         if state := self.cleaned_data.get("state"):
             wanted &= Q(state=state)
+        if since := self.cleaned_data.get("since"):
+            wanted &= Q(opened_at__gte=datetime.combine(since, time.min, UTC))
+        if until := self.cleaned_data.get("until"):
+            wanted &= Q(opened_at__lte=datetime.combine(until, time.max, UTC))
         return wanted
 
 

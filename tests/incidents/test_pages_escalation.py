@@ -172,6 +172,10 @@ class TestFilters:
             ("severity=P3", {"taken"}),
             ("environment=staging", {"over"}),
             ("q=waits", {"waits"}),
+            ("since=2020-01-01", {"waits", "taken", "over"}),
+            ("since=2999-01-01", set()),
+            ("until=2020-01-01", set()),
+            ("since=yesterday&until=0000-00-00", {"waits", "taken", "over"}),
             ("severity=9&environment=no/slug&state=%F0%9F%94%A5", {"waits", "taken", "over"}),
         ],
     )
