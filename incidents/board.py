@@ -57,7 +57,7 @@ def _words(row: Row) -> str:
     if row.following is None:
         return "nobody has it, and nobody is paged any more"
     left = max(0.0, (row.following.due_at - timezone.now()).total_seconds())
-    return f"nobody has it; {row.following.role} is paged in {duration(left)}"
+    return f"nobody has it; {row.following.role} ({row.whom}) is paged in {duration(left)}"
 
 
 def _cell(environment: Environment, incidents: list[Incident]) -> LineCell:

@@ -13,6 +13,7 @@ from controlplane.operations.search import words_query
 from incidents.access import visible_incidents
 from incidents.escalation.clock import NOBODY_SECONDS
 from incidents.models import Incident, Level, Severity
+from incidents.reached import whom
 
 # What was found for somebody is kept on their Actor, who lives for one request: the navigation counts it again.
 KEPT = "unresolved incidents"
@@ -55,6 +56,11 @@ class Row:
 
     incident: Incident
     following: Level | None
+
+    @property
+    def whom(self) -> str:
+        """Whom that is; "" when nobody is paged any more."""
+        return whom(self.following) if self.following else ""
 
     @property
     def nobody_notified(self) -> bool:

@@ -11,6 +11,12 @@ from incidents.models import ChannelKind, Incident, Level, Page
 NOTHING = timedelta(0)
 
 
+def whom(level: Level) -> str:
+    """Whom the level means: "bob", or whoever is on call when it is paged: "on call: primary"."""
+    words = [f"on call: {one['schedule']}" if one.get("schedule") else one.get("person", "") for one in level.targets]
+    return ", ".join(word for word in words if word)
+
+
 @dataclass(frozen=True)
 class PageView:
     """One person's page."""
@@ -59,6 +65,11 @@ class LevelView:
     def is_pending(self) -> bool:
         """Its time is still to come."""
         return self.level.state == Level.State.PENDING
+
+    @property
+    def whom(self) -> str:
+        """Whom it will page."""
+        return whom(self.level)
 
     @property
     def ways(self) -> str:

@@ -14,7 +14,7 @@ from controlplane.accounts.models import Person
 from incidents import lifecycle
 from incidents.escalation import clock
 from incidents.models import Incident, Level, Page
-from incidents.reached import PageView
+from incidents.reached import PageView, whom
 from tests.estate import Estate
 from tests.incidents.escalating import matrix, pass_time, reachable
 from tests.incidents.lessons import opened
@@ -81,7 +81,7 @@ class TestLevels:
     def test_the_next_one_counts_down_and_says_by_what(self, client: Client, dana: Person, incident: Incident) -> None:
         clock.fire_due()
         text = shown(client, dana, incident.get_absolute_url())
-        assert "Team Lead" in text
+        assert "Team Lead · alice" in text
         assert "PagerDuty, then phone, then SMS" in text
         assert re.search(r"<time[^>]*data-countdown[^>]*>1[45]:\d\d</time>", text)
 
@@ -103,6 +103,29 @@ class TestLevels:
         text = shown(client, dana, "/incidents")
         assert "L2 Team Lead" not in text
         assert "<td>Bob" in text
+
+    @pytest.mark.parametrize(
+        ("targets", "words"),
+        [
+            ([{"schedule": "primary"}, {"person": "bob"}], "on call: primary, bob"),
+            ([{"person": "bob"}], "bob"),
+            ([{}], ""),
+            ([], ""),
+        ],
+    )
+    def test_schedules_are_named_as_such(self, targets: list[dict[str, str]], words: str) -> None:
+        assert whom(Level(targets=targets)) == words
+
+    def test_the_board_says_whom_and_when_and_then_who_has_it(
+        self, client: Client, bob: Person, dana: Person, incident: Incident
+    ) -> None:
+        clock.fire_due()
+        text = shown(client, dana, "/")
+        assert re.search(r"nobody has it; Team Lead \(alice\) is paged in 1[45] m", text)
+        lifecycle.acknowledge(incident.pk, Actor(bob).who)
+        text = shown(client, dana, "/")
+        assert "Bob has it; Triage" in text
+        assert "Team Lead" not in text
 
 
 class TestNobodyNotified:
