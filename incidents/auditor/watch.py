@@ -42,6 +42,7 @@ class Auditor:
         self._away: Alarm | None = None  # the database, and whether that was told
         self._away_told = False
         self._over: list[Alarm] = []  # still to be told
+        self._logged: set[str] = set()
 
     def run(self) -> None:
         """Look until `stopping` is set; nothing ends it before. The first look waits for clocks to start."""
@@ -112,7 +113,9 @@ class Auditor:
         """By every way that is configured, and to the log; whether each way took it."""
         lines = [f"{one.words} [{one.key}]" for one in new] + [f"Over: {one.words} [{one.key}]" for one in over]
         for line in lines:
-            sys.stderr.write(f"{line}\n")
+            if line not in self._logged:
+                sys.stderr.write(f"{line}\n")
+        self._logged = set(lines)  # what nobody takes comes again at each look
         taken = bool(self.settings.alarm_url or self.settings.alarm_mail)
         try:
             if self.settings.alarm_url:
