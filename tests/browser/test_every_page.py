@@ -14,6 +14,7 @@ from controlplane.operations.states import State
 from environments.locks import take
 from tests.browser.company import Company, backed_up, finished, in_doubt
 from tests.browser.conftest import Open
+from tests.browser.trouble import troubled
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 
@@ -31,6 +32,7 @@ def pages(company: Company) -> list[str]:
     release = company.releases["1.4.0"]
     return [
         *backed_up(company),
+        *troubled(company),
         "/",
         "/approvals",
         "/deployments",
