@@ -2,7 +2,7 @@
 
 1. All incidents are open, each with one pending level; every other level names a person, the rest the schedule.
 2. Two real clock processes with all their duties page them by PagerDuty; the recording provider stands for it.
-3. A look every 25 ms sees which outbox rows are committed; the provider says when each request arrived.
+3. A look every 50 ms sees which outbox rows are committed; the provider says when each request arrived.
 
 All of it runs on one machine: clocks, PostgreSQL with fsync, the provider and this process.
 """
@@ -32,7 +32,7 @@ INCIDENTS = 10_000
 SECONDS = 60.0
 CLOCKS = 2
 HEAD_START = timedelta(seconds=5)
-LOOK_SECONDS = 0.025
+LOOK_SECONDS = 0.05
 # Afterwards, for what is still to come: what has not come by then is lost.
 PATIENCE_SECONDS = 120.0
 PROVIDER = Path(settings.BASE_DIR) / "controlplane" / "embedded" / "providers.py"
