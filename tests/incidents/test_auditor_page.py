@@ -22,6 +22,12 @@ def test_every_promise_is_on_the_page(client: Client, dana: Person) -> None:
     assert "never ran" in text
 
 
+def test_the_navigation_marks_one_place(client: Client, dana: Person) -> None:
+    client.force_login(dana)
+    text = client.get("/auditor").content.decode()
+    assert text.count('aria-current="page"') == 1, "the audit trail is another page"
+
+
 def test_a_broken_promise_and_one_that_cannot_be_checked(client: Client, dana: Person) -> None:
     AuditorBeat.objects.create(name="here")
     AuditorAlarm.objects.create(key="level-overdue:812", words="L2 of incident 7 has not been paged")

@@ -157,5 +157,5 @@ def current(context: template.Context, *names: str) -> SafeString | str:
     request = context.get("request")
     path = "" if request is None else request.path
     addresses = [reverse(name) for name in names]
-    here = any(path == one or (one != "/" and path.startswith(one)) for one in addresses)
+    here = any(path == one or (one != "/" and path.startswith(f"{one}/")) for one in addresses)
     return mark_safe(' aria-current="page"') if here else ""
