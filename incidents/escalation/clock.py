@@ -217,7 +217,7 @@ def tell_of_silence() -> int:
     now = database_time()
     silent = Incident.objects.filter(
         state=Incident.State.OPEN, notified_at=None, opened_at__lte=now - timedelta(seconds=NOBODY_SECONDS),
-        levels__isnull=False,
+        levels__due_at__lte=now - timedelta(seconds=NOBODY_SECONDS),
     ).exclude(timeline__kind=Kind.PAGE, timeline__data__has_key="nobody")  # fmt: skip
     told = 0
     for pk in silent.distinct().values_list("pk", flat=True)[:AT_ONCE]:

@@ -59,8 +59,8 @@ def troubled(company: Company) -> list[str]:
 
 
 def _people(company: Company) -> None:
-    for person, number in ((company.alice, "+12025550101"), (company.bob, "+12025550102")):
-        ContactMethod.objects.create(person=person, kind="sms", address=number)
+    for person, address in ((company.alice, "+12025550101"), (company.bob, "+12025550102")):
+        ContactMethod.objects.create(person=person, kind="sms", address=address)
     policy = EscalationPolicy.objects.create(slug="matrix", name="The matrix", severities=["P1"])
     for number, minutes in ((1, 0), (2, 15), (3, 30)):
         EscalationLevel.objects.create(

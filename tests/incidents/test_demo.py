@@ -79,5 +79,6 @@ def test_the_sample_is_made_once_and_its_line_holds(company: Placement) -> None:
     assert [(one.kind, one.release.version, one.operation.state) for one in went] == [
         ("deploy", "1.5.0", "succeeded"), ("rollback", "1.4.0", "succeeded"),
     ]  # fmt: skip
-    assert went[0].operation.finished_at < incident.opened_at < went[1].operation.finished_at
+    forth, back = (one.operation.finished_at for one in went)
+    assert forth is not None and back is not None and forth < incident.opened_at < back
     assert HealthSample.objects.filter(healthy=False).exists()
