@@ -20,9 +20,7 @@ def take(actor: Actor, environment: Environment, reason: str) -> EnvironmentLock
 
 def put(who: Who, environment: Environment, reason: str, against: EnvironmentLock.Against) -> EnvironmentLock:
     """The same for anybody, machines included. Call it in a transaction, last."""
-    lock = EnvironmentLock.objects.create(
-        environment=environment, reason=reason, author_name=who.name, against=against
-    )
+    lock = EnvironmentLock.objects.create(environment=environment, reason=reason, author_name=who.name, against=against)
     transaction.on_commit(lambda: ring("news", "environments"))
     scopes = [environment.slug]
     record(who, "environment.locked", f"environment {environment.slug}", scopes=scopes, reason=reason,

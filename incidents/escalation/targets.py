@@ -39,9 +39,7 @@ def _people(target: dict[str, Any], at: datetime) -> list[Person]:
 def reach(people: Sequence[Person], channels: Sequence[str]) -> list[Reached]:
     """The ways to each person by these channels, in their order; only channels that are configured."""
     configured = set(Channel.objects.filter(paused=False).values_list("kind", flat=True))
-    addresses = {
-        (one.person_id, one.kind): one.address for one in ContactMethod.objects.filter(person__in=people)
-    }
+    addresses = {(one.person_id, one.kind): one.address for one in ContactMethod.objects.filter(person__in=people)}
     return [Reached(person, _ways(person, [kind for kind in channels if kind in configured], addresses))
             for person in people]  # fmt: skip
 
