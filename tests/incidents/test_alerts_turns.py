@@ -81,8 +81,8 @@ def test_turns_within_the_window_are_flapping_and_said_once() -> None:
     standing.due_at = standing.flapping_until  # it was told
     standing.hear(said(at < 0, at + 1, None))
     standing.hear(said(True, at + 2, None))
-    assert standing.flapping_until == standing.due_at
-    assert (standing.flapping_until or NOON) > NOON + at * MINUTE + CALM
+    flaps_until, due = (getattr(standing, name) for name in ("flapping_until", "due_at"))
+    assert flaps_until == due > NOON + at * MINUTE + CALM
 
 
 def test_turns_that_are_far_apart_are_none() -> None:

@@ -162,7 +162,8 @@ def test_pagerduty_is_answered_as_pagerduty_answers(web: Web) -> None:
 @pytest.mark.parametrize(
     ("body", "status"),
     [
-        (event(routing_key="wrong"), 401), (event(routing_key=7), 400), (event(routing_key="\ud800"), 401), (b"[]", 400), (b"{", 400), (b"\xff", 400),
+        (event(routing_key="wrong"), 401), (event(routing_key=7), 400),
+        (event(routing_key="\ud800"), 401), (b"[]", 400), (b"{", 400), (b"\xff", 400),
         (b"[" * 100_000, 400), (b"{}", 400), (event(routing_key=""), 401), (event(routing_key="x" * 10_000), 401),
     ],
 )  # fmt: skip
