@@ -29,6 +29,7 @@ from deployments.api import router as deployments
 from environments.api import router as environments
 from incidents.alert_api import router as alerts
 from incidents.api import router as incidents
+from incidents.lesson_api import router as lessons
 from incidents.rule_api import router as alert_rules
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ api.add_router("", backup_policies)
 api.add_router("", restore_points)
 api.add_router("", incidents)
 api.add_router("", alerts)
+api.add_router("", lessons)
 api.add_router("", alert_rules)
 
 

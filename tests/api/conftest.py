@@ -12,7 +12,18 @@ from controlplane.accounts.models import Person, Role
 from controlplane.accounts.tokens import create_token
 from controlplane.audit.record import SYSTEM
 from incidents.lifecycle import open_incident
-from incidents.models import Alert, AlertRule, AlertSource, RunbookTask, Severity, Silence
+from incidents.models import (
+    ActionItem,
+    Alert,
+    AlertRule,
+    AlertSource,
+    Incident,
+    Postmortem,
+    PostmortemVersion,
+    RunbookTask,
+    Severity,
+    Silence,
+)
 from tests.backups.history import entry
 from tests.estate import Estate
 
@@ -69,7 +80,18 @@ def there(alice: Person, estate: Estate, calls: Calls) -> dict[str, str]:
         SYSTEM("test"), title="the API answers 503", severity=Severity.P3, environments=["production"]
     )
     return {"operation_id": str(number), "backup_id": str(backup.pk), "environment": "production", "slug": "settings",
-            "point_id": str(point.pk), "incident_id": str(incident.pk), **alerting(estate)}  # fmt: skip
+            "point_id": str(point.pk), "incident_id": str(incident.pk), **learned(incident),
+            **alerting(estate)}  # fmt: skip
+
+
+def learned(incident: Incident) -> dict[str, str]:
+    """A post-mortem that somebody has begun, and an action item."""
+    document = Postmortem.objects.create(incident=incident, version=1)
+    PostmortemVersion.objects.create(postmortem=document, number=1, body="It broke.\n", author_name="Alice")
+    item = ActionItem.objects.create(
+        incident=incident, title="limit the pool", owner_name="Bob", due_on=timezone.now().date()
+    )
+    return {"item_id": str(item.pk)}
 
 
 def alerting(estate: Estate) -> dict[str, str]:
