@@ -96,7 +96,7 @@ def _too_small(page: Page) -> list[str]:
 
 def test_without_a_script(company: Company, open_as: Open) -> None:
     alice = open_as(company.alice, java_script_enabled=False)
-    alice.locator(".matrix tbody tr td:nth-of-type(3)").get_by_role("link", name="Deploy").click()
+    alice.locator(".matrix tbody tr:first-child td:nth-of-type(3)").get_by_role("link", name="Deploy").click()
     alice.get_by_role("link", name="Plan 1.5.0").click()
     alice.get_by_label("Reason").fill("no script here")
     alice.get_by_label("Type production").fill("production")

@@ -16,7 +16,7 @@ COLUMN = 3  # production, among development, staging, production and DR
 
 
 def cell(board: Page) -> str:
-    return f".matrix tbody tr td:nth-of-type({COLUMN})"
+    return f".matrix tbody tr:first-child td:nth-of-type({COLUMN})"
 
 
 def sign_in(page: Page, person: Person) -> None:
