@@ -5,11 +5,10 @@ from django.shortcuts import get_object_or_404
 
 from controlplane.accounts.access import Actor, require
 from controlplane.accounts.models import Role
+from controlplane.audit.record import MACHINE
 from controlplane.operations.models import Operation
 from controlplane.operations.states import State
 
-# How the names of machines begin; see `audit.record.SYSTEM`.
-MACHINE = "system: "
 # What lists do not show: a plan may be long.
 HEAVY = ("plan", "gates", "search")
 

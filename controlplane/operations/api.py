@@ -8,10 +8,11 @@ from django.http import HttpResponse
 from ninja import Query, Router
 from pydantic import BaseModel, Field, StringConstraints
 
-from controlplane.accounts.api import ApiRequest
+from controlplane.accounts.api import ApiRequest, Program
 from controlplane.accounts.models import Role
 from controlplane.operations import transitions
 from controlplane.operations.access import load_operation
+from controlplane.operations.deed_page import DeedPage
 from controlplane.operations.idempotency import DESCRIPTION, answer_once
 from controlplane.operations.models import Approval, Event, Operation, Step
 from controlplane.operations.states import Answer, State, StepState
@@ -88,6 +89,28 @@ class EventOut(BaseModel):
     text: str
 
 
+class EffectOut(BaseModel):
+    """One change that a step made. not_explained: why no step of the plan explains it, or ""."""
+
+    at: datetime
+    step: str
+    what: str
+    subject: str
+    facts: dict[str, Any]
+    not_explained: str
+
+
+class DeedOut(BaseModel):
+    """What was done, beside the plan. differences: whatever is not as it was approved; empty is good.
+
+    end: whether there is what the plan promised, asked once after a success; "" before the end.
+    """
+
+    effects: list[EffectOut]
+    differences: list[str]
+    end: str
+
+
 class ApprovalIn(Body):
     """plan_digest: of the plan that was read."""
 
@@ -159,7 +182,12 @@ def _approval_out(approval: Approval) -> ApprovalOut:
     )
 
 
-@router.get("/{int:operation_id}", response={200: OperationOut, **problems(403, 404)}, summary="One operation")
+@router.get(
+    "/{int:operation_id}",
+    response={200: OperationOut, **problems(403, 404)},
+    summary="One operation",
+    auth=Program(),
+)
 def operation(request: ApiRequest, operation_id: int) -> OperationOut:
     """What it is, where it stands, who decided what. `last_seq` is the cursor of its newest event."""
     return operation_out(load_operation(request.auth, operation_id))
@@ -169,6 +197,7 @@ def operation(request: ApiRequest, operation_id: int) -> OperationOut:
     "/{int:operation_id}/events",
     response={200: list[EventOut], **problems(403, 404, 422)},
     summary="Its log and its changes of state",
+    auth=Program(),
 )
 def events(
     request: ApiRequest, operation_id: int, after: Annotated[int, Query(ge=0, le=LARGEST)] = 0
@@ -176,6 +205,28 @@ def events(
     """The first 1,000 events with a number above `after`, in order; ask again with the last number for more."""
     story = load_operation(request.auth, operation_id).events.filter(seq__gt=after).order_by("seq")
     return [EventOut(**row) for row in story.values(*EventOut.model_fields)[:EVENTS_AT_MOST]]
+
+
+@router.get(
+    "/{int:operation_id}/deed",
+    response={200: DeedOut, **problems(403, 404)},
+    summary="What was done, beside the plan",
+)
+def deed(request: ApiRequest, operation_id: int) -> DeedOut:
+    """Every change its steps made so far, and what of it no step of the approved plan explains."""
+    done = DeedPage(load_operation(request.auth, operation_id))
+    effects = [
+        EffectOut(
+            at=one.effect.at,
+            step=one.effect.step,
+            what=one.effect.what,
+            subject=one.effect.subject,
+            facts=one.effect.facts,
+            not_explained=one.wrong,
+        )
+        for one in done.all
+    ]
+    return DeedOut(effects=effects, differences=done.differences, end=done.deed.end if done.deed else "")
 
 
 # --- What people do -----------------------------------------------------------------------------------

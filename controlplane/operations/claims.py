@@ -1,8 +1,8 @@
 """How a worker comes to hold an operation: everything is checked again, in the claiming transaction.
 
-1. A queued one starts when it is first in the queue of its locks (and, in the background, when its turn has come),
-   its plan built afresh is the plan that was signed, the approvals and gates hold, and the locks are free. What
-   moved makes it stale.
+1. A queued one starts, unless the world is stopped, when it is first in the queue of its locks (and, in the
+   background, when its turn has come), its plan built afresh is the plan that was signed, the approvals and gates
+   hold, and the locks are free. What moved makes it stale.
 2. One that is executing and whose lease ran out is taken over under a higher fence; the earlier worker can
    write nothing any more.
 """
@@ -20,15 +20,23 @@ from controlplane.audit.record import SYSTEM
 from controlplane.clock.database import database_time
 from controlplane.live.ring import ring
 from controlplane.operations import approvals
+from controlplane.operations.deadlines import give_up, is_past_its_start
 from controlplane.operations.doorbell import ring_workers
 from controlplane.operations.errors import OperationError, StepError
 from controlplane.operations.events import NewEvent, append, storable
-from controlplane.operations.gates import failed_gates, pending_gates
+from controlplane.operations.gates import failed_gates, pending_gates, set_aside_by
 from controlplane.operations.models import Event, Operation, OperationLock
+from controlplane.operations.plans import Plan
 from controlplane.operations.queue import queue_before, turn_in_the_background
-from controlplane.operations.registry import kind_of
+from controlplane.operations.registry import Demand, kind_of
 from controlplane.operations.states import EXECUTING, State
-from controlplane.operations.transitions import locked, move, ring_the_background, ring_the_next
+from controlplane.operations.transitions import (
+    locked,
+    move,
+    ring_the_background,
+    ring_the_next,
+)
+from controlplane.operations.world import standing, words_of
 
 logger = logging.getLogger(__name__)
 # Whether one may start takes a moment to find out; whoever takes longer is stuck or dead, and holds nobody up.
@@ -63,7 +71,7 @@ def claim(operation_id: int, worker: str) -> Claim | None:
 def _take_over(operation: Operation, worker: str) -> Claim | None:
     asked = time.monotonic()
     with transaction.atomic():
-        lost = Operation.objects.select_for_update(skip_locked=True).filter(
+        lost = Operation.objects.select_for_update(skip_locked=True, no_key=True).filter(
             pk=operation.pk, state__in=EXECUTING, lease_until__lt=Now()
         )
         current = lost.first()
@@ -95,7 +103,7 @@ def _start(operation: Operation, worker: str) -> Claim | None:
 
 
 def _start_if_it_may(operation: Operation, worker: str) -> Claim | None:
-    if _is_behind_another(operation) or _is_held_up(operation):
+    if _is_stopped(operation) or _is_behind_another(operation) or _is_held_up(operation):
         return None
     kind = kind_of(operation)
     if kind.background and not _has_its_turn(operation):
@@ -106,10 +114,14 @@ def _start_if_it_may(operation: Operation, worker: str) -> Claim | None:
     asked = time.monotonic()
     with transaction.atomic():
         operation = locked(operation.pk)
-        if operation.state != State.QUEUED or _world_moved_since(operation, looked_at):
+        if operation.state != State.QUEUED or _is_stopped(operation) or _world_moved_since(operation, looked_at):
+            return None
+        if is_past_its_start(operation):
+            give_up(operation)
             return None
         gates = kind.gates(operation, facts)
-        if moved := _what_moved(operation, plan.digest, [f"{g.title}: {g.reason}" for g in failed_gates(gates)]):
+        refusals = [f"{gate.title}: {gate.reason}" for gate in failed_gates(gates)]
+        if moved := _what_moved(operation, plan, kind.demand and kind.demand(operation), refusals):
             _make_stale(operation, moved)
             return None
         if pending := pending_gates(gates):
@@ -123,21 +135,32 @@ def _start_if_it_may(operation: Operation, worker: str) -> Claim | None:
         fence = _next_fence()
         move(
             operation, State.RUNNING, came_from=[State.QUEUED], who=SYSTEM(f"worker {worker}"),
-            text=f"started by worker {worker}", data={"fence": fence},
+            text=f"started by worker {worker}", data={"fence": fence, **set_aside_by(gates)},
             started_at=Now(), worker=worker, fence=fence, lease_until=_lease(), outcome="", gate_pending_since=None,
         )  # fmt: skip
+        halt = standing()  # since a moment ago; whoever stops it from now on stops what has started
+        transaction.set_rollback(halt is not None)
+    if halt:
+        _waits(operation, f"waits: {words_of(halt)}")
+        return None
     return Claim(operation.pk, worker, fence, asked)
 
 
-def _what_moved(operation: Operation, fresh_digest: str, failures: list[str]) -> str:
-    if fresh_digest != operation.plan_digest:
-        return (
-            "what runs there is not what the plan was made for."
-            " Ask for it again: the new plan will show the difference."
-        )
-    needed = operation.approvals_required
-    if needed and len(approvals.valid_approvals(operation)) < needed:
+def _is_stopped(operation: Operation) -> bool:
+    halt = standing()
+    if halt is not None:
+        _waits(operation, f"waits: {words_of(halt)}")
+    return halt is not None
+
+
+def _what_moved(operation: Operation, fresh: Plan, demand: Demand | None, failures: list[str]) -> str:
+    if fresh.digest != operation.plan_digest:
+        why = kind_of(operation).moved(operation, fresh) or "what runs there is not what the plan was made for"
+        return f"{why}. Ask for it again: the new plan will show the difference."
+    if not approvals.enough(operation, approvals.demand_of(operation)):
         return "an approval it stood on is void: the person who gave it may not give it any more. Ask for it again."
+    if demand and not approvals.enough(operation, demand):
+        return "who has to approve it was changed while it waited, and its approvals are not enough. Ask for it again."
     if not approvals.requester_may(operation):
         return (
             f"{operation.requested_by_name}, who asked for it, may not change {', '.join(operation.scopes)} any more."

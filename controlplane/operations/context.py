@@ -1,6 +1,8 @@
 """What a step function is given; see `registry.StepContext` for what each part promises."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import connection, transaction
@@ -8,7 +10,7 @@ from django.db import connection, transaction
 from controlplane.operations.errors import Stopped
 from controlplane.operations.events import LogWriter, append
 from controlplane.operations.lease import Lease
-from controlplane.operations.models import Operation, Step
+from controlplane.operations.models import Effect, Operation, Step
 
 # How soon a step that waits hears that somebody asked to stop.
 LOOK_SECONDS = 0.5
@@ -26,6 +28,7 @@ class Context:
         self.step_key: str = step.key
         self.fence: int = lease.claim.fence
         self._deadline: tuple[int, float] | None = None
+        self._together = False
 
     @property
     def attempt(self) -> int:
@@ -55,6 +58,26 @@ class Context:
         self._step.checkpoint = {**self._step.checkpoint, **values}
         self._write(checkpoint=self._step.checkpoint)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Write down what comes within in one transaction."""
+        self._flush()
+        with transaction.atomic():
+            self._together = True
+            try:
+                yield
+            finally:
+                self._together = False
+
+    def did(self, what: str, subject: str, **facts: Any) -> None:
+        """Write down one change that was made in the world."""
+        self._flush()
+        with transaction.atomic():
+            append(self.operation_id, [], fence=self.fence)
+            Effect.objects.create(
+                operation_id=self.operation_id, step=self.step_key, what=what, subject=subject, facts=facts
+            )
+
     def check(self) -> None:
         """Raise LeaseLost when this worker may no longer act, Stopped when it shall not go on with the step."""
         self._lease.check()
@@ -79,8 +102,13 @@ class Context:
                 self._deadline = (self.attempt, time.monotonic() + float(cursor.fetchone()[0]))
         return self._deadline[1] - time.monotonic()
 
+    def _flush(self) -> None:
+        """Not in the middle of `together`: the lease's thread may be flushing, and wait for the row that we hold."""
+        if not self._together:
+            self._log.flush()
+
     def _write(self, **fields: Any) -> None:
-        self._log.flush()
+        self._flush()
         with transaction.atomic():
             append(self.operation_id, [], fence=self.fence)
             Step.objects.filter(pk=self._step.pk).update(**fields)

@@ -7,8 +7,10 @@ from django.http import HttpRequest
 from controlplane.accounts.access import actor_of
 from controlplane.accounts.models import Role
 from controlplane.operations.access import visible_operations
-from controlplane.operations.inbox import waiting_for
+from controlplane.operations.inbox import waiting_count
+from controlplane.operations.models import Halt
 from controlplane.operations.states import State
+from controlplane.operations.world import standing
 
 
 class Navigation:
@@ -20,7 +22,7 @@ class Navigation:
     @cached_property
     def approvals(self) -> int:
         """Operations that wait for this person's word."""
-        return waiting_for(actor_of(self._request)).count()
+        return waiting_count(actor_of(self._request))
 
     @cached_property
     def needs_operator(self) -> int:
@@ -39,7 +41,18 @@ class Navigation:
         return actor_of(self._request).is_admin
 
 
+class World:
+    """Whether everything is stopped; asked by whatever shows it, once a request."""
+
+    @cached_property
+    def now(self) -> Halt | None:
+        """The halt that holds; None while the world turns."""
+        return standing()
+
+
 def navigation(request: HttpRequest) -> dict[str, object]:
-    """`navigation` for templates, once somebody is signed in."""
+    """`navigation` and `halt` for templates, once somebody is signed in."""
     user = getattr(request, "user", None)
-    return {"navigation": Navigation(request)} if user is not None and user.is_authenticated else {}
+    if user is None or not user.is_authenticated:
+        return {}
+    return {"navigation": Navigation(request), "halt": World()}

@@ -24,9 +24,15 @@ def ring_workers(operation_id: int) -> None:
     """Ring now. Never raises, and takes a moment at most: when the broker is away, the clock rings again."""
     if not redis_answers():
         return  # Celery would try for many seconds, in the middle of somebody's request
+    operation = Operation.objects.filter(pk=operation_id)
     try:
-        _sender.send_task("operations.run", args=[operation_id], retry=False, ignore_result=True)
-        Operation.objects.filter(pk=operation_id).update(rung_at=Now())
+        # Noted before it is sent: a quick worker would find the row locked by the note, and leave it to the clock.
+        operation.update(rung_at=Now())
+        try:
+            _sender.send_task("operations.run", args=[operation_id], retry=False, ignore_result=True)
+        except Exception:
+            operation.update(rung_at=None)
+            raise
     except Exception as error:  # noqa: BLE001 - whatever a broker's library raises, nobody heard it
         logger.warning("nobody heard the ring for operation %s: %s", operation_id, error)
 

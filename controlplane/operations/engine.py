@@ -29,6 +29,7 @@ from controlplane.operations.plans import Retry
 from controlplane.operations.registry import Seen, StepFunction, Verdict, kind_of, passed, step_function
 from controlplane.operations.states import EXECUTING, STEP_FINISHED, State, StepState
 from controlplane.operations.transitions import move
+from controlplane.operations.world import pause
 
 logger = logging.getLogger(__name__)
 DATABASE_AWAY = (OperationalError, InterfaceError)
@@ -80,7 +81,7 @@ class Execution:
         for step in main:
             if step.state in STEP_FINISHED:
                 continue
-            if step.is_safe_point and self._stop_here(step, main):
+            if step.is_safe_point and not self._begin(step, main):
                 return
             if step.state != StepState.FAILED:
                 self._run_step(step)
@@ -135,7 +136,8 @@ class Execution:
                     self._write_end(step, StepState.SUCCEEDED)
                 except StepError as error:
                     if error.permanent or step.attempt >= retry.attempts:
-                        self._write_end(step, StepState.FAILED, self.log.masked(str(error)))
+                        end = StepState.UNKNOWN if spec.get("asks") else StepState.FAILED
+                        self._write_end(step, end, self.log.masked(str(error)))
                     else:
                         self._try_again(step, context, retry, str(error))
         except Unknown as doubt:
@@ -182,11 +184,11 @@ class Execution:
 
     # --- what is written --------------------------------------------------------------------------
 
-    def _write_intent(self, step: Step) -> None:
+    def _write_intent(self, step: Step, *, yields: bool = False) -> bool:
         spec = step.spec
         again = f" (attempt {step.attempt + 1})" if step.attempt else ""
         event = NewEvent(Event.Kind.STEP, f"{spec['title']}{again}", step.key)
-        self._write(step, StepState.RUNNING, event, timeout=spec["timeout"])
+        return self._write(step, StepState.RUNNING, event, timeout=spec["timeout"], yields=yields)
 
     def _write_end(self, step: Step, state: StepState, error: str = "") -> None:
         kind = Event.Kind.STEP if state == StepState.SUCCEEDED else Event.Kind.ERROR
@@ -195,20 +197,38 @@ class Execution:
         reached("state_written", self.operation.pk, step.key)
 
     def _write(
-        self, step: Step, state: StepState, event: NewEvent, *, error: str = "", timeout: float | None = None
-    ) -> None:
-        """What was said so far, then the step's new state with its event, under the fence."""
+        self, step: Step, state: StepState, event: NewEvent, *, error: str = "", timeout: float | None = None,
+        yields: bool = False,
+    ) -> bool:  # fmt: skip
+        """What was said so far, then the step's new state with its event, under the fence. See `write_step`."""
         self.log.flush()
-        write_step(step, state, event, fence=self.claim.fence, error=error, timeout=timeout)
+        return write_step(step, state, event, fence=self.claim.fence, error=error, timeout=timeout, yields=yields)
 
     # --- how it ends ------------------------------------------------------------------------------
 
+    def _begin(self, step: Step, main: list[Step]) -> bool:
+        """Write down that the step at a safe point begins; False when this worker has to leave the operation instead.
+
+        Whoever stops it, or the world, after it was asked here and before that is written, is heard all the same.
+        """
+        while not self._stop_here(step, main):
+            step_function(step.spec["function"])  # what nobody knows does not begin
+            if self._write_intent(step, yields=True):
+                return True
+        return False
+
     def _stop_here(self, step: Step, main: list[Step]) -> bool:
+        """Whether this worker has to leave it, ended or standing still, before the step."""
+        where = step.spec["group"] or step.spec["title"]
         self.lease.renew()
+        while self.lease.world_stopped and not self.lease.cancel_requested:
+            self.log.flush()
+            if pause(self.operation.pk, self.claim.fence, where):
+                return True
+            self.lease.renew()  # released, or somebody asked to stop it, a moment ago
         if not self.lease.cancel_requested:
             return False
-        where = step.spec["group"] or step.spec["title"]
-        self._finish(State.CANCELLED, self._who_stopped_it(f" before {where}") + _untouched(main))
+        self._finish(State.CANCELLED, _untouched(self._who_stopped_it(f" before {where}"), main))
         return True
 
     def _who_stopped_it(self, where: str = "") -> str:
@@ -233,7 +253,7 @@ class Execution:
             words = f"{words.rstrip('.')}. Not all of it was put back; left out: {', '.join(left_out)}"
         elif recovery:
             words = f"put back: {words}"
-        self._finish(self._end_after(culprit), words + _untouched(main))
+        self._finish(self._end_after(culprit), _untouched(words, main))
 
     def _end_after(self, culprit: Step) -> State:
         """A step that was stopped in the middle, as somebody asked, did not fail."""
@@ -263,9 +283,9 @@ class Execution:
             raise LeaseLost(str(conflict)) from conflict
 
 
-def _untouched(main: list[Step]) -> str:
-    """Say which groups of steps were never begun."""
+def _untouched(words: str, main: list[Step]) -> str:
+    """Say besides which groups of steps were never begun."""
     begun = {step.spec["group"] for step in main if step.state != StepState.PENDING or step.attempt}
     names = [step.spec["group"] for step in main if step.spec["group"] and step.spec["group"] not in begun]
     never = list(dict.fromkeys(names))
-    return f". Never touched: {', '.join(never)}." if never else ""
+    return f"{words.rstrip('.')}. Never touched: {', '.join(never)}." if never else words

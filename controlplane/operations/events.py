@@ -16,7 +16,7 @@ from controlplane.live.ring import ring
 from controlplane.operations.errors import LeaseLost
 from controlplane.operations.masking import Masker
 from controlplane.operations.models import Event, Step
-from controlplane.operations.states import EXECUTING, StepState
+from controlplane.operations.states import EXECUTING, State, StepState
 
 # From this many rows on, COPY is quicker than INSERT.
 COPY_FROM = 8
@@ -65,7 +65,9 @@ def append(operation_id: int, events: Sequence[EventValues], *, fence: int | Non
 WRITE_STEP = """
 WITH op AS (
     UPDATE operations_operation SET last_seq = last_seq + 1
-    WHERE id = %(operation)s AND fence = %(fence)s AND state = ANY(%(executing)s) RETURNING id, last_seq
+    WHERE id = %(operation)s AND fence = %(fence)s AND state = ANY(%(states)s)
+        AND NOT (%(yields)s AND EXISTS (SELECT FROM operations_halt WHERE released_at IS NULL))
+    RETURNING id, last_seq
 ), step AS (
     UPDATE operations_step SET
         state = %(state)s, error = %(error)s,
@@ -83,17 +85,20 @@ SELECT op.last_seq, step.attempt, step.deadline FROM op, step
 
 
 def write_step(
-    step: Step, state: StepState, event: NewEvent, *, fence: int, error: str = "", timeout: float | None = None
-) -> None:
+    step: Step, state: StepState, event: NewEvent, *, fence: int, error: str = "", timeout: float | None = None,
+    yields: bool = False,
+) -> bool:  # fmt: skip
     """Change a step and tell of it, in one statement: what the engine writes twice a step.
 
-    timeout: seconds, given with an intent alone; it counts the attempt and sets the stored deadline. Raises
+    timeout: seconds, given with an intent alone; it counts the attempt and sets the stored deadline. yields: it is
+    written only while nobody has asked to stop the operation, or the world; returns whether it was. Otherwise raises
     LeaseLost, and writes nothing, when the operation is not executing under the fence any more.
     """
     values: dict[str, Any] = {
         "operation": step.operation_id,
         "fence": fence,
-        "executing": sorted(EXECUTING),
+        "states": [State.RUNNING] if yields else sorted(EXECUTING),
+        "yields": yields,
         "state": state,
         "error": storable(error),
         "intent": timeout is not None,
@@ -108,13 +113,18 @@ def write_step(
         cursor.execute(WRITE_STEP, values)
         row = cursor.fetchone()
     if row is None:
+        if yields:
+            return False
         raise LeaseLost(f"operation {step.operation_id}: fence {fence} is not the current one")
     step.state, step.error, step.attempt, step.deadline = state, error, row[1], row[2]
     ring(f"operations/{step.operation_id}", str(row[0]))
+    return True
 
 
 def storable(text: str) -> str:
     """Text as PostgreSQL can keep it: a NUL is shown, not dropped, and half of a surrogate pair is a question mark."""
+    if text.isascii() and "\x00" not in text:  # nearly all of it, and both are quick to see
+        return text
     return text.replace("\x00", "␀").encode(errors="replace").decode()
 
 

@@ -19,7 +19,7 @@ from django.http import HttpRequest, HttpResponse
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from controlplane.accounts.api import ApiRequest
+from controlplane.accounts.programs import ApiRequest
 from controlplane.operations.answers import STATUS, status_of
 from controlplane.operations.errors import OperationError
 from controlplane.operations.models import IdempotencyKey

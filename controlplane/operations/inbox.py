@@ -13,6 +13,7 @@ from controlplane.operations.states import State
 
 AT_MOST = 50
 RECENT = 10
+KEPT = "operations that wait"
 
 
 def waiting_for(actor: Actor) -> QuerySet[Operation]:
@@ -23,6 +24,17 @@ def waiting_for(actor: Actor) -> QuerySet[Operation]:
         may |= Q(approver_role=role) if scopes is None else Q(approver_role=role, scopes__contained_by=scopes)
     signed = Approval.objects.filter(operation=OuterRef("pk"), person=actor.person)
     return _awaiting(actor).filter(may, ~Exists(signed)).exclude(requested_by=actor.person)
+
+
+def waiting_count(actor: Actor) -> int:
+    """How many those are."""
+    known: int | None = vars(actor).get(KEPT)
+    return waiting_for(actor).count() if known is None else known
+
+
+def keep_count(actor: Actor, count: int) -> None:
+    """Somebody has counted them already: the navigation need not. An Actor lives for one request."""
+    vars(actor)[KEPT] = count
 
 
 def _awaiting(actor: Actor) -> QuerySet[Operation]:

@@ -29,6 +29,7 @@ class Lease:
         self.claim = claim
         self.log = log
         self.cancel_requested = False
+        self.world_stopped = False
         self._valid_until = claim.asked + settings.OPERATION_LEASE_SECONDS
         self._lost = threading.Event()
         self._stop = threading.Event()
@@ -59,19 +60,20 @@ class Lease:
         self.check()
 
     def renew(self) -> None:
-        """Extend the lease from now on, and hear whether somebody asked to stop. Raises LeaseLost."""
+        """Extend the lease from now on, and hear whether somebody asked to stop, it or the world. Raises LeaseLost."""
         asked = time.monotonic()
         with connection.cursor() as cursor:
             cursor.execute(
                 "UPDATE operations_operation SET lease_until = clock_timestamp() + make_interval(secs => %s)"
-                " WHERE id = %s AND fence = %s AND state = ANY(%s) RETURNING state",
+                " WHERE id = %s AND fence = %s AND state = ANY(%s) AND paused_at IS NULL"
+                " RETURNING state, EXISTS (SELECT 1 FROM operations_halt WHERE released_at IS NULL)",
                 [settings.OPERATION_LEASE_SECONDS, self.claim.operation_id, self.claim.fence, sorted(EXECUTING)],
             )
             row = cursor.fetchone()
         if row is None:
             raise LeaseLost(f"operation {self.claim.operation_id}: somebody else holds it")
         self._valid_until = asked + settings.OPERATION_LEASE_SECONDS
-        self.cancel_requested = row[0] == State.CANCELLING
+        self.cancel_requested, self.world_stopped = row[0] == State.CANCELLING, row[1]
 
     def _keep(self) -> None:
         next_renewal = time.monotonic() + settings.OPERATION_HEARTBEAT_SECONDS

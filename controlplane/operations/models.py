@@ -10,6 +10,7 @@ from django.db import models
 from django.db.models.functions import Now
 from django.urls import reverse
 
+from controlplane.audit.record import MACHINE
 from controlplane.operations.states import ACTIVE, EXECUTING, FINISHED, State, StepState
 
 
@@ -29,6 +30,8 @@ class Operation(models.Model):
     # The gates as they stood when it was requested; at the start they are asked again.
     gates = models.JSONField(default=list)
     approvals_required = models.PositiveSmallIntegerField(default=0)
+    # Of whom some have to be among those who approve: [{"name": "SRE", "people": ["bob"], "count": 1}].
+    approver_groups = models.JSONField(default=list, blank=True)
     approver_role = models.CharField(max_length=20, default="approver")
     approval_deadline = models.DateTimeField(null=True)
 
@@ -37,6 +40,8 @@ class Operation(models.Model):
     requested_by_name = models.CharField(max_length=200)
     requested_at = models.DateTimeField(db_default=Now())
     scheduled_for = models.DateTimeField(null=True)
+    # If it has not started by then, it never will.
+    start_by = models.DateTimeField(null=True)
     queued_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
@@ -52,6 +57,8 @@ class Operation(models.Model):
     lease_until = models.DateTimeField(null=True)
     fence = models.BigIntegerField(default=0)
     rung_at = models.DateTimeField(null=True)
+    # Since when it stands at a safe point because the world is stopped (`world.py`): no worker, no lease.
+    paused_at = models.DateTimeField(null=True)
     # Since when it waits in the queue for a gate; until the gate opens, others may pass it.
     gate_pending_since = models.DateTimeField(null=True)
     # Until when others in the background wait for its start to be checked: it may be broken, or its worker may die.
@@ -96,6 +103,11 @@ class Operation(models.Model):
     def get_absolute_url(self) -> str:
         """The operation's page."""
         return reverse("operation", args=[self.pk])
+
+    @property
+    def is_by_machine(self) -> bool:
+        """Whether a process of ours asked for it. Of a person who was deleted only the name is left, too."""
+        return self.requested_by_id is None and self.requested_by_name.startswith(MACHINE)
 
     @property
     def is_finished(self) -> bool:
@@ -208,6 +220,109 @@ class Event(models.Model):
 
     def __str__(self) -> str:
         return f"{self.operation_id}#{self.seq} {self.text}"
+
+
+class Effect(models.Model):
+    """One change that a step made in the world, as its driver tells it: what the plan is compared with afterwards.
+
+    what: a verb of the driver ("started", "deregistered"). subject: the one thing changed ("production-1").
+    """
+
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="effects")
+    step = models.CharField(max_length=120)
+    at = models.DateTimeField(db_default=Now())
+    what = models.CharField(max_length=60)
+    subject = models.CharField(max_length=300)
+    facts = models.JSONField(default=dict, blank=True)
+
+    class Meta:
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return f"{self.operation_id}: {self.what} {self.subject}"
+
+
+class Deed(models.Model):
+    """What an operation did, compared with its plan when it ended (`deeds.py`)."""
+
+    class End(models.TextChoices):
+        NOBODY_KNOWS = "nobody_knows", "not asked"  # it did not succeed, or its kind cannot tell
+        DUE = "due", "is being asked"
+        AS_PLANNED = "as_planned", "as planned"
+        DIFFERS = "differs", "differs"
+        OVERTAKEN = "overtaken", "changed again before it was asked"
+        UNHEARD = "unheard", "could not be asked"
+
+    operation = models.OneToOneField(Operation, on_delete=models.CASCADE, related_name="deed")
+    at = models.DateTimeField(db_default=Now())
+    effects = models.PositiveIntegerField()
+    # Effects that no step of the plan explains, in words.
+    differences = models.JSONField(default=list, blank=True)
+    # Whether there is now what the plan promised: asked once, after the end.
+    end = models.CharField(max_length=16, choices=End.choices, default=End.NOBODY_KNOWS)
+    end_differences = models.JSONField(default=list, blank=True)
+    ask_at = models.DateTimeField(null=True)
+    tries = models.PositiveSmallIntegerField(default=0)
+
+    class Meta:
+        indexes = [
+            # Read by the clock, to ask what is due.
+            models.Index(name="deed_due", fields=["ask_at"], condition=models.Q(end="due")),
+        ]
+
+    def __str__(self) -> str:
+        return f"deed of operation {self.operation_id}"
+
+    @property
+    def is_explained(self) -> bool:
+        """Nothing differs, as far as was asked."""
+        return not self.differences and not self.end_differences
+
+
+class Halt(models.Model):
+    """The world stopped: somebody's word that nothing starts and everything waits at its next safe point."""
+
+    reason = models.TextField()
+    by_name = models.CharField(max_length=200)
+    at = models.DateTimeField(db_default=Now())
+    released_by_name = models.CharField(max_length=200, default="", blank=True)
+    released_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(models.Value(1), name="halt_once_at_a_time", condition=models.Q(released_at=None)),
+        ]
+
+    def __str__(self) -> str:
+        return f"stopped by {self.by_name}: {self.reason}"
+
+
+class Bypass(models.Model):
+    """A rule that people set aside for a while (break-glass), to be reviewed by somebody who took no part.
+
+    key: of whatever it was, unique ("incident glass 7"). what: in words. people: who took part, by number.
+    """
+
+    key = models.CharField(max_length=120, unique=True)
+    what = models.CharField(max_length=300)
+    url = models.CharField(max_length=300, default="", blank=True)
+    scopes = ArrayField(models.CharField(max_length=60))
+    reason = models.TextField()
+    people = ArrayField(models.BigIntegerField())
+    people_names = ArrayField(models.CharField(max_length=200))
+    at = models.DateTimeField(db_default=Now())
+    # Until when the rule is set aside.
+    until = models.DateTimeField()
+    reviewed_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    reviewed_by_name = models.CharField(max_length=200, default="", blank=True)
+    reviewed_at = models.DateTimeField(null=True)
+    review = models.TextField(default="", blank=True)
+
+    class Meta:
+        indexes = [models.Index(name="bypass_unreviewed", fields=["at"], condition=models.Q(reviewed_at=None))]
+
+    def __str__(self) -> str:
+        return self.what
 
 
 class IdempotencyKey(models.Model):

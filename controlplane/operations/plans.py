@@ -39,6 +39,9 @@ class StepSpec:
     on_failure: keys of the recovery steps to run, in order, when this step fails for good.
     safe_point: the operation may be stopped before this step.
     interruptible: it may be stopped in the middle of this step too; then its `on_failure` puts back what it did.
+    asks: when it fails for good a person is asked what to do, instead of ending the operation: half of a failover is
+    worse than one that waits for somebody.
+    risk: what is risked when a person goes on without it, in words; they then have to say that they accept it.
     """
 
     key: str
@@ -51,6 +54,8 @@ class StepSpec:
     on_failure: tuple[str, ...] = ()
     safe_point: bool = False
     interruptible: bool = False
+    asks: bool = False
+    risk: str = ""
 
 
 @dataclass(frozen=True)

@@ -45,13 +45,28 @@ STEP_TONES: dict[str, Tone] = {
 PUT_BACK = "put back: "
 
 
+def stands_still(operation: Operation) -> bool:
+    """Whether it has begun and is held, because the world is stopped."""
+    return operation.paused_at is not None and operation.state in EXECUTING
+
+
+def ran_for(operation: Operation) -> SafeString | str:
+    """How long it ran, or has run so far; empty before its start."""
+    until = operation.finished_at or (operation.paused_at if stands_still(operation) else None)
+    if until and operation.started_at:
+        return duration(until - operation.started_at)
+    return running_since(operation.started_at)
+
+
 def tone_of(operation: Operation) -> Tone:
     """One of the five states a person sees."""
-    return TONES[operation.state]
+    return Tone.WAIT if stands_still(operation) else TONES[operation.state]
 
 
 def word_of(operation: Operation) -> str:
     """The state in words; a failure whose recovery ran says so."""
+    if stands_still(operation):
+        return "stands still"
     if operation.state == State.FAILED and operation.outcome.startswith(PUT_BACK):
         return "failed, put back"
     return operation.get_state_display()
@@ -205,10 +220,7 @@ class Status:
     @property
     def took(self) -> SafeString | str:
         """How long it ran, or has run so far; empty before its start."""
-        operation = self.operation
-        if operation.finished_at and operation.started_at:
-            return duration(operation.finished_at - operation.started_at)
-        return running_since(operation.started_at)
+        return ran_for(self.operation)
 
     @cached_property
     def usual(self) -> float | None:
@@ -227,6 +239,11 @@ class Status:
             rows.append(Row(f"Put back {part.title}" if part.named else part.title, part.tone, "", _spent(part.steps)))
             rows += [step_row(step, sub=True) for step in part.steps] if part.named else []
         return rows
+
+    @property
+    def stands_still(self) -> bool:
+        """It has begun and is held, because the world is stopped."""
+        return stands_still(self.operation)
 
     @property
     def is_executing(self) -> bool:
@@ -255,9 +272,15 @@ class Status:
 
     @property
     def done_and_untouched(self) -> str:
-        """Which named parts are done and which were never begun, in one sentence; empty for a plan without parts."""
+        """Which named parts are done and which were never begun, in one sentence; empty for a plan without parts.
+
+        One that a plan comes back to is done when all of it is, and untouched when none of it was begun.
+        """
         named = [part for part in self.parts if part.named]
-        done = ", ".join(part.title for part in named if part.finished)
-        untouched = ", ".join(part.title for part in named if not part.begun)
+        unfinished = {part.title for part in named if not part.finished}
+        begun = {part.title for part in named if part.begun}
+        titles = list(dict.fromkeys(part.title for part in named))
+        done = ", ".join(title for title in titles if title not in unfinished)
+        untouched = ", ".join(title for title in titles if title not in begun)
         said = [f"Done: {done}." if done else "", f"Not touched yet: {untouched}." if untouched else ""]
         return " ".join(filter(None, said))

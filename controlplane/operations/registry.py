@@ -1,6 +1,7 @@
 """What apps register in `AppConfig.ready()`: kinds of operations and the functions of their steps."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
@@ -31,6 +32,12 @@ class StepContext(Protocol):
 
     def save_checkpoint(self, **values: Any) -> None:
         """Keep facts durably, for the worker that may have to go on."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """What is written down within is there as a whole or not at all, and durable at its end. Nothing slow there."""
+
+    def did(self, what: str, subject: str, **facts: Any) -> None:
+        """Write down, durably, one change that was made in the world; see `models.Effect`. Never a secret."""
 
     def check(self) -> None:
         """Raise LeaseLost when this worker may no longer act, Stopped when the step is interruptible and somebody
@@ -94,14 +101,28 @@ class StepFunction:
 
 
 @dataclass(frozen=True)
+class Demand:
+    """Who has to approve: so many people, and of each group so many, as `Operation.approver_groups` keeps them."""
+
+    count: int
+    groups: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
 class Kind:
     """One kind of operation, as its app describes it.
 
     facts: ask the world what the plan depends on (network allowed, outside of any transaction).
     plan: pure; the same facts give the same plan.
     gates: what must hold for it to start, asked when it is requested and again at the start, with the facts.
+    moved: why the plan built afresh at the start is another than the signed one, in words that go on with ". Ask for it
+        again"; "" where it is what runs there.
+    demand: who would have to approve it if it were asked for now, where that may change while it waits: what was
+        tightened since holds at the start too.
     secrets: values that must never be shown in the log of this operation.
     finished: called in the finishing transaction, once, when the operation has ended in any way.
+    result: asked once after it succeeded (network allowed, outside of any transaction): in which points what there is
+        now differs from what the plan promised, in words. Raises StepError when it cannot be asked.
     background: long and nobody waits for it: only so many of these run at once, so that others find a free worker.
     """
 
@@ -110,8 +131,11 @@ class Kind:
     facts: Callable[[Operation], Mapping[str, Any]]
     plan: Callable[[Operation, Mapping[str, Any]], Plan]
     gates: Callable[[Operation, Mapping[str, Any]], list[Gate]]
+    moved: Callable[[Operation, Plan], str] = lambda operation, fresh: ""
+    demand: Callable[[Operation], Demand] | None = None
     secrets: Callable[[Operation], list[str]] = lambda operation: []
     finished: Callable[[Operation], None] = lambda operation: None
+    result: Callable[[Operation], list[str]] | None = None
     background: bool = False
     # A partial that says what the operation is about; it gets `operation`.
     facts_template: str = ""

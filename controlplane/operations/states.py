@@ -3,9 +3,9 @@
 Every move is one function in `transitions.py`; nothing else writes `Operation.state`.
 
     awaiting_approval ──approved──▶ scheduled ──time──▶ queued ──claimed──▶ running ──▶ succeeded
-        │ rejected, expired             │                 │                  │ ▲  └────▶ failed
-        ▼ cancelled, stale              ▼ cancelled       ▼ cancelled        ▼ │
-                                                            stale     needs_operator ──answered──▶ running, cancelling
+        │ rejected, expired             │ cancelled       │ cancelled        │ ▲  └────▶ failed
+        ▼ cancelled, stale              ▼ stale, expired  ▼ stale, expired   ▼ │
+                                                                      needs_operator ──answered──▶ running, cancelling
                                                                              running ─▶ cancelling ─▶ cancelled
 """
 
@@ -38,8 +38,8 @@ FINISHED = frozenset(State) - ACTIVE
 
 ALLOWED: dict[State, frozenset[State]] = {
     S.AWAITING_APPROVAL: frozenset({S.SCHEDULED, S.QUEUED, S.REJECTED, S.EXPIRED, S.CANCELLED, S.STALE}),
-    S.SCHEDULED: frozenset({S.QUEUED, S.CANCELLED, S.STALE}),
-    S.QUEUED: frozenset({S.RUNNING, S.CANCELLED, S.STALE}),
+    S.SCHEDULED: frozenset({S.QUEUED, S.CANCELLED, S.STALE, S.EXPIRED}),
+    S.QUEUED: frozenset({S.RUNNING, S.CANCELLED, S.STALE, S.EXPIRED}),
     S.RUNNING: frozenset({S.SUCCEEDED, S.FAILED, S.NEEDS_OPERATOR, S.CANCELLING}),
     S.CANCELLING: frozenset({S.CANCELLED, S.SUCCEEDED, S.FAILED, S.NEEDS_OPERATOR}),
     S.NEEDS_OPERATOR: frozenset({S.RUNNING, S.CANCELLING}),

@@ -8,11 +8,12 @@ from django.db import InterfaceError, OperationalError
 from django.db.models import Count, F, Q, QuerySet
 from django.db.models.functions import Greatest, Least, Now
 
+from controlplane.operations.deadlines import expire, expire_unstarted, fall_due
 from controlplane.operations.doorbell import ring_workers
 from controlplane.operations.errors import Conflict
 from controlplane.operations.models import IdempotencyKey, Operation
-from controlplane.operations.states import EXECUTING, State
-from controlplane.operations.transitions import expire, fall_due, recount
+from controlplane.operations.states import BEFORE_START, EXECUTING, State
+from controlplane.operations.transitions import recount
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,11 @@ def recount_approvals() -> int:
 def start_scheduled() -> int:
     """Queue what has reached its planned time; returns how many."""
     return _each(Operation.objects.filter(state=State.SCHEDULED, scheduled_for__lte=Now()), fall_due)
+
+
+def expire_starts() -> int:
+    """End what has not started by when it had to; returns how many."""
+    return _each(Operation.objects.filter(state__in=BEFORE_START, start_by__lte=Now()), expire_unstarted)
 
 
 def forget_keys() -> int:

@@ -5,13 +5,12 @@ it, a ring after the commit. Not one row changed means somebody was first: Confl
 The worker's moves (claim, finish) are in `claims.py` and `engine.py`, built on the same `move`.
 """
 
-import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 from django.db.models import F, Value
 from django.db.models.functions import Least, Now
 
@@ -21,19 +20,26 @@ from controlplane.clock.database import database_time
 from controlplane.live.ring import ring
 from controlplane.operations import approvals
 from controlplane.operations.doorbell import ring_after_commit, ring_workers
+from controlplane.operations.endings import conclude
 from controlplane.operations.errors import Conflict, Invalid
 from controlplane.operations.events import NewEvent, append, storable
-from controlplane.operations.gates import Gate, failed_gates, pending_gates
+from controlplane.operations.gates import Gate, failed_gates, pending_gates, set_aside_by
 from controlplane.operations.history import usual_seconds
 from controlplane.operations.models import Approval, Event, Operation, OperationLock, Step
 from controlplane.operations.plans import Plan
 from controlplane.operations.queue import turn_in_the_background
-from controlplane.operations.registry import background_kinds, kind_of
+from controlplane.operations.registry import background_kinds
 from controlplane.operations.states import ALLOWED, BEFORE_START, FINISHED, Answer, State, StepState
 
-logger = logging.getLogger(__name__)
 CLOCK = SYSTEM("clock")
 LONGEST_WORDS = 2000
+LONGEST_AHEAD = timedelta(days=366)
+AFTER_ANSWER = {
+    Answer.RETRY: StepState.PENDING,
+    Answer.SKIP: StepState.SKIPPED,
+    Answer.DONE: StepState.SUCCEEDED,
+    Answer.ROLL_BACK: StepState.FAILED,
+}
 
 
 def locked(operation_id: int) -> Operation:
@@ -86,7 +92,7 @@ def move(
     operation.refresh_from_db()
     if to in FINISHED:
         OperationLock.objects.filter(operation=operation).delete()
-        _tell_its_kind(operation)
+        data = (data or {}) | conclude(operation)
         ring_the_next(operation)
     if to not in BEFORE_START:
         ring_the_background(operation)
@@ -99,19 +105,6 @@ def move(
         reason=reason,
         data={"title": operation.title, "text": text, "plan_digest": operation.plan_digest, **(data or {})},
     )
-
-
-def _tell_its_kind(operation: Operation) -> None:
-    """Whatever its kind makes of the end, the end stands: or nobody could ever end it, and it would hold its locks."""
-    try:
-        with transaction.atomic():
-            kind_of(operation).finished(operation)
-    except (OperationalError, InterfaceError):
-        raise
-    except Exception as error:
-        logger.exception("operation %s: its kind could not take note of its end", operation.pk)
-        words = f"what follows from its end could not be written down: {type(error).__name__}. Tell an administrator."
-        append(operation.pk, [NewEvent(Event.Kind.ERROR, words)])
 
 
 def ring_the_next(operation: Operation) -> None:
@@ -147,22 +140,25 @@ def request(
     reason: str,
     approvals_required: int,
     approver_role: str = "approver",
+    approver_groups: Sequence[Mapping[str, Any]] = (),
     scheduled_for: datetime | None = None,
+    start_by: datetime | None = None,
     locks: Iterable[str] = (),
     expected_seconds: float | None = None,
     attach: Callable[[Operation], object] = lambda operation: None,
 ) -> Operation:
     """Ask for an operation: freeze its plan and let it wait for what it needs.
 
+    start_by: when it has not started by then, it never does, and is expired.
     locks: what no other operation may hold meanwhile; the scopes, if it says nothing. expected_seconds: how long it
-    may take, where no earlier one tells. attach: writes the kind's own row, in the same transaction. Raises Invalid
-    for an empty reason, a time in the past or a failed gate; the caller has checked the role.
+    may take, where no earlier one tells. approver_groups: of whom some have to be among those who approve, as the model
+    says. attach: writes the kind's own row, in the same transaction. Raises Invalid for an empty reason, times in the
+    past or in the wrong order, or a failed gate; the caller has checked the role.
     """
     reason = said(reason, "Say why: the reason is kept with the operation and shown to whoever approves it.")
     if refused := failed_gates(gates):
         raise Invalid(" ".join(f"{gate.title}: {gate.reason}" for gate in refused))
-    if scheduled_for and scheduled_for <= database_time():
-        raise Invalid("The planned start lies in the past. Give a time to come, or none to start at once.")
+    may_be_planned(scheduled_for, start_by)
     scopes = sorted(set(scopes))
     lock_names = sorted(set(locks)) or scopes
     with transaction.atomic():
@@ -178,9 +174,11 @@ def request(
             gates=[gate.as_json() for gate in gates],
             approvals_required=approvals_required,
             approver_role=approver_role,
+            approver_groups=[dict(group) for group in approver_groups],
             requested_by=actor.person,
             requested_by_name=actor.who.name,
             scheduled_for=scheduled_for,
+            start_by=start_by,
             gate_pending_since=Now() if pending_gates(gates) else None,
             expected_seconds=usual_seconds(kind, lock_names) or expected_seconds,
         )
@@ -193,10 +191,21 @@ def request(
             _wait_for_approvals(operation)
         record(
             actor.who, "operation.requested", f"operation {operation.pk}", scopes=scopes, reason=reason,
-            data={"title": title, "plan_digest": plan.digest},
+            data={"title": title, "plan_digest": plan.digest, **set_aside_by(gates)},
         )  # fmt: skip
     operation.refresh_from_db()
     return operation
+
+
+def may_be_planned(scheduled_for: datetime | None, start_by: datetime | None) -> None:
+    """Raises Invalid, in words, for times in the past, in the wrong order or further away than a year."""
+    now = database_time()
+    if scheduled_for and scheduled_for <= now:
+        raise Invalid("The planned start lies in the past. Give a time to come, or none to start at once.")
+    if start_by and start_by <= (scheduled_for or now):
+        raise Invalid("It has to start by a time before its planned start, or in the past. Give a later one, or none.")
+    if max(filter(None, (scheduled_for, start_by)), default=now) > now + LONGEST_AHEAD:
+        raise Invalid("That is more than a year away: nobody can tell what will run then. Give an earlier one.")
 
 
 def _write_steps(operation: Operation, plan: Plan) -> None:
@@ -208,10 +217,10 @@ def _write_steps(operation: Operation, plan: Plan) -> None:
 
 
 def _wait_for_approvals(operation: Operation) -> None:
-    """Until the deadline, or until the planned start if that comes first."""
+    """Until the deadline, or until it is to start if that comes first."""
     until: Any = Now() + timedelta(hours=settings.APPROVAL_LIFETIME_HOURS)
-    if operation.scheduled_for:
-        until = Least(until, Value(operation.scheduled_for))
+    if starts := operation.scheduled_for or operation.start_by:
+        until = Least(until, Value(starts))
     Operation.objects.filter(pk=operation.pk).update(approval_deadline=until)
     transaction.on_commit(lambda: ring("news", "operations inbox"))
 
@@ -236,7 +245,7 @@ def approve(operation_id: int, actor: Actor, plan_digest: str, comment: str = ""
         have = len(approvals.valid_approvals(operation))
         words = f"approved by {actor.who.name}" + (f": {comment}" if comment else "")
         append(operation.pk, [NewEvent(Event.Kind.STATE, words)])
-        if have >= operation.approvals_required:
+        if approvals.enough(operation, approvals.demand_of(operation)):
             _let_go(operation, actor.who, f"approved by {have} of {operation.approvals_required}")
         transaction.on_commit(lambda: ring("news", "operations inbox"))
         record(
@@ -259,7 +268,7 @@ def recount(operation_id: int) -> None:
         operation = locked(operation_id)
         have = len(approvals.valid_approvals(operation))
         waits = operation.state == State.AWAITING_APPROVAL and not approvals.too_late(operation)
-        if not waits or have < operation.approvals_required:
+        if not waits or not approvals.enough(operation, approvals.demand_of(operation)):
             raise Conflict("It still waits for an approval, or does not wait any more.")
         _let_go(operation, CLOCK, f"approved by {have} of {operation.approvals_required}")
 
@@ -306,6 +315,9 @@ def cancel(operation_id: int, actor: Actor, reason: str) -> Operation:
         else:
             text = f"{who.name} asks to stop at the next safe point: {reason}"
             running = frozenset({State.RUNNING})
+            if operation.paused_at:  # no worker holds it: whichever comes first ends it where it stands
+                asked |= {"paused_at": None, "lease_until": Now(), "outcome": ""}
+                ring_after_commit(operation.pk)
             move(operation, State.CANCELLING, came_from=running, who=who, text=text, reason=reason, **asked)
     return operation
 
@@ -338,24 +350,8 @@ def resolve(
         operation = locked(operation_id)
         if operation.state != State.NEEDS_OPERATOR:
             raise Conflict(f"It waits for no answer: it is {operation.get_state_display()}.")
-        step = operation.steps.filter(key=step_key, state=StepState.UNKNOWN).first()
-        if step is None:
-            raise Invalid(f"No step named {step_key} waits for an answer.")
-        if attempt is not None and attempt != step.attempt:
-            raise Conflict("It was tried again since you read the question. Look at what it says now, then answer.")
-        if answer is Answer.ROLL_BACK and step.phase == Step.Phase.RECOVERY:
-            raise Invalid("This step already puts things back: try it again, leave it out, or say it is done.")
-        new = {
-            Answer.RETRY: StepState.PENDING,
-            Answer.SKIP: StepState.SKIPPED,
-            Answer.DONE: StepState.SUCCEEDED,
-            Answer.ROLL_BACK: StepState.FAILED,
-        }[answer]
-        error = ""
-        if answer is Answer.ROLL_BACK:
-            nothing = "" if step.spec["on_failure"] else " The plan has nothing to put back after it."
-            error = f"{step.error}{nothing}"
-        Step.objects.filter(pk=step.pk).update(state=new, error=error, finished_at=Now())
+        step = _asked_about(operation, step_key, answer, comment, attempt)
+        _write_answer(step, actor, answer, comment)
         because = f" ({comment})" if comment else ""
         text = f"{actor.who.name} answers for {step.spec['title']}: {answer.label}{because}"
         append(operation.pk, [NewEvent(Event.Kind.STEP, text, step.key)])
@@ -370,19 +366,27 @@ def resolve(
     return operation
 
 
-def expire(operation_id: int) -> None:
-    """The time for approvals is over (the clock calls it). Raises Conflict when somebody was first."""
-    with transaction.atomic():
-        operation = locked(operation_id)
-        text = f"expired: {approvals.too_late(operation)} Ask for it again if it is still wanted."
-        waits = frozenset({State.AWAITING_APPROVAL})
-        move(operation, State.EXPIRED, came_from=waits, who=CLOCK, text=text, outcome=text)
+def _asked_about(operation: Operation, key: str, answer: Answer, comment: str, attempt: int | None) -> Step:
+    """The step that waits for the answer. Raises Invalid or Conflict, where this answer cannot be given to it."""
+    step = operation.steps.filter(key=key, state=StepState.UNKNOWN).first()
+    if step is None:
+        raise Invalid(f"No step named {key} waits for an answer.")
+    if attempt is not None and attempt != step.attempt:
+        raise Conflict("It was tried again since you read the question. Look at what it says now, then answer.")
+    if answer is Answer.ROLL_BACK and step.phase == Step.Phase.RECOVERY:
+        raise Invalid("This step already puts things back: try it again, leave it out, or say it is done.")
+    risk = step.spec.get("risk", "") if answer in (Answer.SKIP, Answer.DONE) else ""
+    if risk and not comment:
+        raise Invalid(f"{risk} Say in words that you accept this, and why.")
+    return step
 
 
-def fall_due(operation_id: int) -> None:
-    """Its planned time has come (the clock calls it). Raises Conflict when somebody was first."""
-    with transaction.atomic():
-        operation = locked(operation_id)
-        planned = frozenset({State.SCHEDULED})
-        move(operation, State.QUEUED, came_from=planned, who=CLOCK, text="its time has come", queued_at=Now())
-        ring_after_commit(operation_id)
+def _write_answer(step: Step, actor: Actor, answer: Answer, comment: str) -> None:
+    error = ""
+    if answer is Answer.ROLL_BACK:
+        nothing = "" if step.spec["on_failure"] else " The plan has nothing to put back after it."
+        error = f"{step.error}{nothing}"
+    # Whoever reads what came of it has to see that it is somebody's word.
+    answered = {"by": actor.who.name, "answer": str(answer), "words": comment, "about": step.error}
+    kept = {**step.checkpoint, "answered": answered}
+    Step.objects.filter(pk=step.pk).update(state=AFTER_ANSWER[answer], error=error, finished_at=Now(), checkpoint=kept)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.views.decorators.http import require_GET, require_POST
 
 from controlplane.accounts.access import Actor, actor_of, signed_in
@@ -13,6 +13,8 @@ from controlplane.operations import approvals as signatures
 from controlplane.operations import transitions
 from controlplane.operations.access import load_operation
 from controlplane.operations.answers import status_of
+from controlplane.operations.bypasses import waiting_for
+from controlplane.operations.deed_page import DeedPage
 from controlplane.operations.errors import OperationError
 from controlplane.operations.forms import AnswerForm, LogQuery
 from controlplane.operations.inbox import inbox
@@ -21,6 +23,7 @@ from controlplane.operations.models import Operation
 from controlplane.operations.planned import Planned
 from controlplane.operations.presentation import Status
 from controlplane.operations.states import BEFORE_START, Answer, State
+from controlplane.web.returning import go_back
 
 LAST_LINES = 300  # as many as fit a page of 100 KB
 DOWNLOAD_CHUNK = 5000
@@ -31,7 +34,8 @@ DOWNLOAD_CHUNK = 5000
 def approvals(request: HttpRequest) -> HttpResponse:
     """What waits for an approval: this person's first, then the others', then what was decided."""
     template = "operations/_inbox.html" if request.htmx else "operations/approvals.html"  # type: ignore[attr-defined]
-    return render(request, template, {"inbox": inbox(actor_of(request))})
+    actor = actor_of(request)
+    return render(request, template, {"inbox": inbox(actor), "reviews": waiting_for(actor)})
 
 
 @signed_in
@@ -52,6 +56,7 @@ def _page(request: HttpRequest, operation: Operation, problem: str = "", status:
     context = _actions(actor_of(request), operation) | {
         "lines": as_html(lines_between(operation.pk, operation.last_seq - LAST_LINES + 1, operation.last_seq)),
         "planned": Planned(operation.plan),
+        "done": DeedPage(operation),
         "problem": problem,
         "said": request.POST,
     }
@@ -61,12 +66,14 @@ def _page(request: HttpRequest, operation: Operation, problem: str = "", status:
 def _actions(actor: Actor, operation: Operation) -> dict[str, object]:
     """What this person may do with it now, or why they may not."""
     waits = operation.state == State.AWAITING_APPROVAL
-    have = len(signatures.valid_approvals(operation)) if waits else 0
+    given = signatures.valid_approvals(operation) if waits else []
+    groups = signatures.missing_groups(signatures.demand_of(operation), given) if waits else []
     return {
         "operation": operation,
         "status": Status(operation),
         "why_not": signatures.why_not(operation, actor) if waits else "",
-        "missing": operation.approvals_required - have,
+        "missing": max(operation.approvals_required - len(given), len(groups)),
+        "groups": groups,
         "may_operate": actor.may(Role.OPERATOR, operation.scopes),
         "before_start": operation.state in BEFORE_START,
         "answers": Answer.choices,
@@ -89,11 +96,22 @@ def actions(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "operations/_actions.html", _actions(actor, load_operation(actor, pk)))
 
 
+@signed_in
+@require_GET
+def deed(request: HttpRequest, pk: int) -> HttpResponse:
+    """What was done, beside what was approved."""
+    operation = load_operation(actor_of(request), pk)
+    return render(request, "operations/_deed.html", {"operation": operation, "done": DeedPage(operation)})
+
+
 # --- What people do -----------------------------------------------------------------------------------
 
 
 def _act(request: HttpRequest, pk: int, role: Role, action: str, act: Callable[[Actor], object]) -> HttpResponse:
-    """Do it and go back to the page, or show the page with the words that say why not."""
+    """Do it and go back to the page, or show the page with the words that say why not.
+
+    next: another page of ours that has the form, such as the one of a failover.
+    """
     actor = actor_of(request)
     operation = load_operation(actor, pk, role)
     try:
@@ -102,7 +120,7 @@ def _act(request: HttpRequest, pk: int, role: Role, action: str, act: Callable[[
         refused = status_of(error, actor, f"operation.{action}", f"operation {pk}", operation.scopes)
         operation.refresh_from_db()
         return _page(request, operation, str(error), refused)
-    return redirect(operation)
+    return go_back(request, operation.get_absolute_url())
 
 
 @signed_in

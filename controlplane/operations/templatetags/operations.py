@@ -4,9 +4,9 @@ from django import template
 from django.utils.safestring import SafeString
 
 from controlplane.operations.models import Operation
-from controlplane.operations.presentation import running_since, tone_of, word_of
+from controlplane.operations.presentation import ran_for, tone_of, word_of
 from controlplane.operations.registry import kind_of
-from controlplane.web.templatetags.ui import duration, state
+from controlplane.web.templatetags.ui import state
 
 register = template.Library()
 
@@ -20,11 +20,7 @@ def operation_state(operation: Operation) -> SafeString:
 @register.filter
 def ran(operation: Operation) -> SafeString | str:
     """How long an operation ran, or has run so far; – for one that never started."""
-    if operation.started_at is None:
-        return "–"
-    if operation.finished_at is None:
-        return running_since(operation.started_at)
-    return duration(operation.finished_at - operation.started_at)
+    return ran_for(operation) or "–"
 
 
 @register.simple_tag
