@@ -18,19 +18,31 @@ from ninja.renderers import BaseRenderer
 from pydantic_core import to_json
 
 from backups.api import router as backups
+from backups.disaster.api import router as recovery_plans
 from backups.point_api import router as restore_points
 from backups.policy_api import router as backup_policies
 from controlplane.accounts.api import Token
+from controlplane.accounts.programs import CannotTell, NotBelieved
 from controlplane.operations.api import router as operations
+from controlplane.operations.bypass_api import router as bypasses
 from controlplane.operations.errors import StepError
+from controlplane.operations.world_api import router as world
 from controlplane.web.bodies import StrictParser, Unreadable
 from controlplane.web.problems import MEDIA_TYPE, FieldError, problem
 from deployments.api import router as deployments
+from deployments.insight.api import router as insight
+from deployments.pipelines.api import router as pipelines
+from deployments.place_api import router as places
+from deployments.policy_api import router as rules
 from environments.api import router as environments
 from incidents.alert_api import router as alerts
 from incidents.api import router as incidents
+from incidents.contact_api import router as contacts
 from incidents.lesson_api import router as lessons
+from incidents.matrix_api import router as escalation_policies
+from incidents.oncall_api import router as on_call
 from incidents.rule_api import router as alert_rules
+from incidents.schedule_api import router as schedules
 
 logger = logging.getLogger(__name__)
 
@@ -79,14 +91,25 @@ api = Api(
 )
 api.add_router("/operations", operations)
 api.add_router("/environments", environments)
+api.add_router("/world", world)
+api.add_router("/break-glass", bypasses)
 api.add_router("", deployments)
+api.add_router("", insight)
+api.add_router("", pipelines)
+api.add_router("", rules)
+api.add_router("", places)
 api.add_router("", backups)
 api.add_router("", backup_policies)
 api.add_router("", restore_points)
+api.add_router("", recovery_plans)
 api.add_router("", incidents)
 api.add_router("", alerts)
 api.add_router("", lessons)
 api.add_router("", alert_rules)
+api.add_router("", contacts)
+api.add_router("", escalation_policies)
+api.add_router("", schedules)
+api.add_router("", on_call)
 
 
 # --- Errors -------------------------------------------------------------------------------------------
@@ -97,6 +120,18 @@ def _stranger(request: HttpRequest, error: AuthenticationError) -> HttpResponse:
     response = problem(401, "Send a valid token: Authorization: Bearer cp_… An expired or revoked one is not valid.")
     response.headers["WWW-Authenticate"] = "Bearer"
     return response
+
+
+@api.exception_handler(NotBelieved)
+def _not_believed(request: HttpRequest, error: NotBelieved) -> HttpResponse:
+    response = problem(401, str(error))
+    response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+@api.exception_handler(CannotTell)
+def _cannot_tell(request: HttpRequest, error: CannotTell) -> HttpResponse:
+    return _later(str(error))
 
 
 @api.exception_handler(PermissionDenied)

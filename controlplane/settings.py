@@ -20,6 +20,8 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 # Only bin/run sets it: there are things to break, and messages to people go to a recording provider.
 DEMO = env.bool("DEMO", default=False)
+# What bin/run says on the pages of its demo's environments, by slug.
+DEMO_NOTES: dict[str, str] = env.json("DEMO_NOTES", default={})
 # Nothing leaves for people: every channel goes to the provider at this address, which writes down what it gets.
 RECORDING_PROVIDER = env.str("RECORDING_PROVIDER", default="").rstrip("/")
 SITE_NAME = env.str("SITE_NAME", default="Pitchey control plane")
@@ -106,6 +108,7 @@ REDIS_URL = env.str("REDIS_URL")
 OPERATION_LEASE_SECONDS = env.float("OPERATION_LEASE_SECONDS", default=5.0)
 OPERATION_HEARTBEAT_SECONDS = env.float("OPERATION_HEARTBEAT_SECONDS", default=1.0)
 BACKGROUND_OPERATIONS = env.int("BACKGROUND_OPERATIONS", default=2)
+CLOUD_POLL_SECONDS = env.float("CLOUD_POLL_SECONDS", default=5.0)
 APPROVAL_LIFETIME_HOURS = env.int("APPROVAL_LIFETIME_HOURS", default=24)
 PROBE_ALLOWED_METADATA = env.bool("PROBE_ALLOWED_METADATA", default=False)
 
@@ -118,6 +121,8 @@ POSTGRES_PROGRAMS = env.str("POSTGRES_PROGRAMS", default="")
 
 # The Prometheus server that alert rules are evaluated by; "" for the control plane's own probes.
 PROMETHEUS_URL = env.str("PROMETHEUS_URL", default="")
+# The secret reference of the bearer token that it wants; "" for none.
+PROMETHEUS_TOKEN = env.str("PROMETHEUS_TOKEN", default="")
 
 # Celery is a doorbell: it carries the number of an operation and nothing else (docs/operations.md). A ring is
 # acknowledged as it is heard: leases hand on what a dead worker held, and with acknowledgements still open kombu 5.7

@@ -10,6 +10,7 @@ urlpatterns = [
     path("", include("environments.urls")),
     path("", include("deployments.urls")),
     path("", include("backups.urls")),
+    path("", include("backups.disaster.urls")),
     path("", include("incidents.urls")),
     path("api/", include("controlplane.api")),
 ]

@@ -10,7 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponseBase
 
-from controlplane.accounts.models import EVERYWHERE, Person, Role, roles_of, scopes_with
+from controlplane.accounts.models import EVERYWHERE, PIPELINES, Person, Role, roles_of, scopes_with
 from controlplane.audit.record import Who, record_denied
 
 View = TypeVar("View", bound=Callable[..., HttpResponseBase])
@@ -83,9 +83,9 @@ def actor_of(request: HttpRequest) -> Actor:
 
 
 def holders(role: Role, scopes: Sequence[str]) -> list[Person]:
-    """The active people who have the role in all of the scopes, by name."""
+    """The active people who have the role in all of the scopes, by name; a pipeline is nobody one could turn to."""
     enough = [other for other in Role if other.includes(role)]
-    people = Person.objects.filter(is_active=True)
+    people = Person.objects.filter(is_active=True).exclude(username__startswith=PIPELINES)
     for scope in scopes or [EVERYWHERE]:
         people = people.filter(Q(grants__scope=scope) | Q(grants__scope=EVERYWHERE), grants__role__in=enough)
     return list(people.distinct().order_by("first_name", "username"))

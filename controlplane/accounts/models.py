@@ -9,6 +9,8 @@ from django.db.models.functions import Lower, Now
 from controlplane.accounts.scopes import known_scopes
 
 EVERYWHERE = "*"
+# How the usernames of pipelines' own people begin: they have roles and no password, and no file declares them.
+PIPELINES = "pipeline-"
 
 
 class Role(models.TextChoices):

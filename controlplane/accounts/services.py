@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
+from django.db.models import ProtectedError
 
 from controlplane.accounts.models import EVERYWHERE, Grant, Person, Role
-from controlplane.audit.record import Who, record
+from controlplane.audit.record import MACHINE, Who, record
 
 # Any number: changes of people wait for each other, so that two admins cannot remove one another at once.
 PEOPLE_LOCK = 4_857_110_033
@@ -42,7 +43,8 @@ def _admins() -> bool:
 def add_person(username: str, *, name: str, email: str = "", who: Who, reason: str = "") -> Person:
     """A new person, without a role and without a password.
 
-    Raises PeopleError when the username is taken, in whatever case, or when one of the three is none.
+    Raises PeopleError when the username is taken, in whatever case, when one of the three is none, or when the name is
+    like a machine's.
     """
     with _one_at_a_time():
         person = Person(username=username, first_name=name, email=email)
@@ -115,12 +117,15 @@ def activate(person: Person, who: Who, reason: str = "") -> None:
 def delete_person(person: Person, who: Who, reason: str) -> None:
     """Delete the person with their roles and tokens; every history keeps their name.
 
-    Raises PeopleError for oneself and for the last admin.
+    Raises PeopleError for oneself, for the last admin and for somebody as whom something acts, a pipeline.
     """
     _not_oneself(person, who, "delete")
     with _one_at_a_time():
         data = {"username": person.username, "email": person.email, "id": person.pk}
-        Person.objects.filter(pk=person.pk).delete()
+        try:
+            Person.objects.filter(pk=person.pk).delete()
+        except ProtectedError as error:
+            raise PeopleError(_who_needs(person, error)) from error
         record(who, "person.deleted", _target(person), reason=reason, data=data)
 
 
@@ -136,10 +141,18 @@ def record_password_link(person: Person, who: Who, reason: str) -> None:
 
 
 def _clean(person: Person) -> None:
+    if person.title_name.startswith(MACHINE):
+        raise PeopleError(f"{person.username}: names that begin with “{MACHINE.strip()}” are those of machines.")
     try:
         person.full_clean(exclude=["password"])
     except ValidationError as error:
         raise PeopleError(f"{person.username}: {' '.join(error.messages)}") from error
+
+
+def _who_needs(person: Person, error: ProtectedError) -> str:
+    """What cannot be without the person; the rooms above tell the database, and this one knows none of them."""
+    names = " and ".join(sorted(f"the {one._meta.verbose_name} {one}" for one in error.protected_objects))
+    return f"{person} belongs to {names} and cannot be deleted. Deactivate them: that ends all that is done as them."
 
 
 def _not_oneself(person: Person, who: Who, verb: str) -> None:

@@ -14,6 +14,7 @@ from controlplane.accounts.models import ApiToken, Person, Role
 from controlplane.audit.models import Entry
 from controlplane.audit.record import Who, record, record_denied
 
+BEGINNING = "cp_"
 PREFIX_LENGTH = 9
 # How often the time of the last use is written.
 USED_EVERY = timedelta(minutes=1)
@@ -23,7 +24,7 @@ TOLD_EVERY = timedelta(minutes=10)
 
 def create_token(person: Person, name: str, role: Role, lifetime_days: int, who: Who) -> tuple[ApiToken, str]:
     """A new token and its plaintext, which can never be shown again. role: the strongest that it allows."""
-    plaintext = f"cp_{secrets.token_urlsafe(32)}"
+    plaintext = f"{BEGINNING}{secrets.token_urlsafe(32)}"
     with transaction.atomic():
         token = ApiToken.objects.create(
             person=person,

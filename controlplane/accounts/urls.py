@@ -1,13 +1,12 @@
-from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
 from controlplane.accounts import people_views, token_views
-from controlplane.accounts.forms import SignInForm
 from controlplane.accounts.password_views import ChangePassword, SetPassword
+from controlplane.accounts.sign_in_views import SignIn, SignOut
 
 urlpatterns = [
-    path("login", LoginView.as_view(authentication_form=SignInForm, redirect_authenticated_user=True), name="login"),
-    path("logout", LogoutView.as_view(), name="logout"),
+    path("login", SignIn.as_view(), name="login"),
+    path("logout", SignOut.as_view(), name="logout"),
     path("password", ChangePassword.as_view(), name="password"),
     path("password/<uidb64>/<token>", SetPassword.as_view(), name="password-set"),
     path("people", people_views.people, name="people"),

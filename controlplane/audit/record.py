@@ -14,6 +14,8 @@ from controlplane.audit.models import Entry
 
 # Any number, the same in each process: entries are written one after the other.
 CHAIN_LOCK = 4_857_110_032
+# How the names of machines begin: people may not be called so.
+MACHINE = "system: "
 # Longer names would not fit into an index; nobody's name is.
 NAME_LENGTH = 500
 
@@ -35,7 +37,7 @@ class Who:
 
 def SYSTEM(via: str) -> Who:  # noqa: N802 (read as a constant: the one actor that is nobody)
     """A machine: "clock", "worker w1", "manage.py"."""
-    return Who(name=f"system: {via}", id=None, via=via)
+    return Who(name=f"{MACHINE}{via}", id=None, via=via)
 
 
 def record(

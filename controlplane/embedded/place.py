@@ -112,7 +112,7 @@ def servers_folder(data: Path, account: Account | None) -> Path:
 
 def discard(folder: Path) -> None:
     """Stop what runs in a servers' folder that nobody needs any more, and delete the folder."""
-    servers = {"postgres": "postgres", "company": "postgres", "redis": "redis-server"}
+    servers = {"postgres": "postgres", "company": "postgres", "company-dr": "postgres", "redis": "redis-server"}
     end([pid for name, program in servers.items() for pid in working_in(folder / name, program)], SIGKILL, 10)
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -21,6 +21,7 @@ POLL_SECONDS = 0.02
 # just being restarted.
 PORTS = range(20_000, 32_000)
 PORT_ATTEMPTS = 200
+_given: dict[int, None] = {}  # in the order they were given out
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
@@ -106,10 +107,19 @@ def everybody() -> Iterable[Process]:
 
 
 def free_port(preferred: int | None = None, *, together: int = 1) -> int:
-    """`preferred` if it is free on 127.0.0.1, else another port that is; with so many ports from it on."""
+    """`preferred` if it is free on 127.0.0.1, else another port that is; with so many ports from it on.
+
+    Nobody holds a port until it is listened on, so one that was given out is given to nobody else in this process,
+    until no other is left.
+    """
     wanted = [] if preferred is None else [preferred]
-    for port in wanted + random.sample(PORTS, PORT_ATTEMPTS):
-        if all(map(_is_free, range(port, port + together))):
+    fresh = [port for port in PORTS if _given.keys().isdisjoint(range(port, port + together))]
+    # Never in an order that another process has too.
+    fresh = random.SystemRandom().sample(fresh, min(PORT_ATTEMPTS, len(fresh)))
+    for port in [*wanted, *fresh, *_given]:
+        ports = range(port, port + together)
+        if all(map(_is_free, ports)):
+            _given.update(dict.fromkeys(ports))
             return port
     raise StackError("There is no free port on 127.0.0.1. Stop some programs, then start again.")
 

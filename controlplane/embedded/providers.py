@@ -163,7 +163,8 @@ def _say_status(body: dict[str, Any], form: dict[str, str], password: bytes) -> 
     connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=5)
     with suppress(OSError, http.client.HTTPException):
         connection.request("POST", f"{url.path}?{url.query}", urllib.parse.urlencode(form), headers)
-        connection.getresponse().read()
+        with connection.getresponse() as response:
+            response.read()
     connection.close()
 
 
@@ -173,6 +174,10 @@ class MailHandler(socketserver.StreamRequestHandler):
     record: Record
 
     def handle(self) -> None:
+        with suppress(ConnectionError):  # whoever sends may go away
+            self.converse()
+
+    def converse(self) -> None:
         self.say("220 recorded")
         sender, to = "", ""
         while line := self.rfile.readline(BODY_LIMIT).decode(errors="replace").strip():

@@ -9,6 +9,7 @@ and uses the standard library only, so that a start takes a few hundredths of a 
 3. It appends a "start" line to DIR/effects.log and writes DIR/instance.json. The effects are counted by whoever
    judges the control plane, so they are written by the service and never by the control plane.
 4. It answers /health (200, or --health-status), /ready (503 while the file DIR/out-of-rotation exists) and /version.
+   With --fail-percent N so many in a hundred of all else are answered 500: only its numbers tell that it is bad.
 5. On SIGTERM it appends a "stop" line, answers what it had accepted, and leaves with 0.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import itertools
 import json
 import os
 import select
@@ -30,7 +32,9 @@ EXIT_LOCKED = 75
 REQUEST_LIMIT = 16_384
 GRACE_SECONDS = 0.08
 
-REASONS = {200: "OK", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
+REASONS = {
+    200: "OK", 404: "Not Found", 405: "Method Not Allowed", 500: "Internal Server Error", 503: "Service Unavailable",
+}  # fmt: skip
 
 
 def now() -> str:
@@ -45,6 +49,7 @@ class Instance:
         self.options = options
         self.folder: Path = options.state_dir
         self.started_at = now()
+        self._asked = itertools.count(1)
 
     def lock(self) -> bool:
         """True if this process is now the instance; the lock ends with the process, however it ends."""
@@ -101,10 +106,17 @@ class Instance:
             case "/ready":
                 ready = not (self.folder / "out-of-rotation").exists()
                 return (200 if ready else 503), {"status": "ready" if ready else "out of rotation", **identity}
+            case _ if self.fails():
+                return 500, {"error": "this release fails now and then", **identity}
             case "/version":
                 return 200, {**identity, "digest": options.digest, "pid": os.getpid(), "since": self.started_at}
             case _:
                 return 404, {"error": f"there is no {path}; ask for /health, /ready or /version"}
+
+    def fails(self) -> bool:
+        """Whether this is one of those in a hundred, which are spread evenly."""
+        number, percent = next(self._asked), self.options.fail_percent
+        return bool(number * percent // 100 > (number - 1) * percent // 100)
 
 
 def listen(port: int) -> socket.socket:
@@ -184,6 +196,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--version", required=True)
     parser.add_argument("--digest", required=True)
     parser.add_argument("--health-status", type=int, default=200, help="what /health answers")
+    parser.add_argument("--fail-percent", type=int, default=0, help="of all requests but those about its health")
     parser.add_argument("--operation", default="", help="who caused this start, for effects.log")
     parser.add_argument("--fence", default="")
     parser.add_argument("--step", default="")

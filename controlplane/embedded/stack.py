@@ -11,7 +11,8 @@ from typing import Any, Self
 
 from .errors import StackError
 from .files import read_json, write_private_json
-from .place import prepare_place
+from .follower import Follower
+from .place import Place, prepare_place
 from .postgres import Postgres
 from .processes import free_port
 from .redis import Redis
@@ -44,16 +45,19 @@ COMPANY = {
     "max_wal_size": "512MB",
     # A receiver that is away for good must not fill the disk.
     "max_slot_wal_keep_size": "2GB",
+    # The copy that stands for the other region may be away for a while.
+    "wal_keep_size": "512MB",
 }
+REBUILD = "rebuild-dr.json"
 
 
 class Stack:
     """The servers of a data folder, whose lock the caller holds.
 
     `postgres` and `redis` are None where `environ` has DATABASE_URL or REDIS_URL. `company` is the database of the
-    demo's company, which the control plane backs up; None without `demo`. `env` is what the programs of the
-    control plane need in addition to `environ`. Passwords, ports and the secret key are made once and kept in
-    servers.json (mode 0600).
+    demo's company, which the control plane backs up, `company_dr` its copy in the other region; None without `demo`.
+    `env` is what the programs of the control plane need in addition to `environ`. Passwords, ports and the secret key
+    are made once and kept in servers.json (mode 0600).
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Stack:
         self.demo = demo
         self.postgres: Postgres | None = None
         self.company: Postgres | None = None
+        self.company_dr: Follower | None = None
         self.redis: Redis | None = None
         self.env: dict[str, str] = {}
 
@@ -110,6 +115,7 @@ class Stack:
             self.env["DEMO"] = "true"
             self.env["DEMO_DATABASE_URL"] = self.company.url_of("pitchey_prod")
             kept["company_port"] = self.company.port
+            self._start_follower(place, kept)
             kept["provider_port"] = free_port(kept.get("provider_port"), together=2)
             self.env["RECORDING_PROVIDER"] = f"http://127.0.0.1:{kept['provider_port']}"
         write_private_json(path, kept)
@@ -118,9 +124,32 @@ class Stack:
         """Redis first: what PostgreSQL knows is the truth, so it hears everything to the end."""
         if self.redis is not None:
             self.redis.stop()
-        for server in (self.company, self.postgres):
+        for server in (self.company_dr, self.company, self.postgres):
             if server is not None:
                 server.stop()
+
+    def _start_follower(self, place: Place, kept: dict[str, Any]) -> None:
+        """The database of the demo's other region: a copy that follows, or what a failover made of it."""
+        assert self.company is not None
+        server = self._server("company", kept) | {"port": kept.get("company_dr_port")}
+        server.pop("password")
+        server["log"] = self.data / "logs" / "company-dr.log"
+        self.company_dr = Follower(place, self.company, **server, name="company-dr", more=COMPANY)
+        self.company_dr.start()
+        self.env["DEMO_DR_DATABASE_URL"] = self.company_dr.url_of("pitchey_prod")
+        kept["company_dr_port"] = self.company_dr.port
+
+    def tend(self) -> None:
+        """Make the copy anew when somebody asked for it: after a way home, what it has is on the other side too."""
+        path = self.data / REBUILD
+        if self.company_dr is None or not path.exists():
+            return
+        try:
+            if not self.company_dr.follows:
+                self.company_dr.renew()
+        except StackError:
+            return  # whom it copies is away for a moment; it is tried again
+        path.unlink(missing_ok=True)
 
     def _has(self, name: str) -> bool:
         """Whether the environment gives `name`, itself or as the file that NAME_FILE points to."""

@@ -1,34 +1,38 @@
 """`bin/run`: everything of the control plane on this computer, until Ctrl-C.
 
 1. Hold the data folder, and end what a killed supervisor left behind.
-2. Start PostgreSQL and Redis where DATABASE_URL and REDIS_URL are not set.
+2. Start PostgreSQL and Redis where DATABASE_URL and REDIS_URL are not set; see meanwhile whether containers run here.
 3. Prepare the database and the demo.
 4. Run web, worker and clock; start again what ends, with back-off; say the address once the web process answers.
-5. On SIGINT, SIGTERM or SIGHUP stop clock, worker and web in this order, then the demo's instances, then Redis and
-   PostgreSQL. Every wait is bounded; a second Ctrl-C shortens them.
+5. On SIGINT, SIGTERM or SIGHUP stop the demo's customers, clock, worker and web in this order, then the demo's
+   instances, then Redis and PostgreSQL. Every wait is bounded; a second Ctrl-C shortens them.
 """
 
 from __future__ import annotations
 
 import argparse
 import http.client
+import json
 import os
 import signal
 import socket
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import Popen
 from threading import Event
 
+from . import podman, processes
+from .containers import ENVIRONMENT, MEND, Choice, Wish, look, podman_of
 from .errors import StackError
 from .files import last_lines, read_json, write_private_json
 from .lock import hold
 from .people import ensure_passwords, sign_ins
 from .place import CHECKOUT
-from .processes import boot, end, look, members_of_session, spawn, stop
+from .processes import boot, end, members_of_session, spawn, stop, wait_until
 from .stack import Stack, open_data_folder
 
 SAMPLE = CHECKOUT / "controlplane" / "samples" / "pitchey.toml"
@@ -41,6 +45,7 @@ FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 30.0
 STEADY_SECONDS = 60.0
 LEFTOVER_SECONDS = 8.0
+STOP_SECONDS = 45.0
 LOG_BYTES = 20_000_000
 
 
@@ -64,11 +69,13 @@ def programs(port: int, workers: int) -> list[Program]:
     celery = ["celery", "-A", "controlplane.celery", "worker", "-P", "prefork", "-c", str(workers), "--loglevel=INFO"]
     uvicorn = ["uvicorn", "controlplane.asgi:application", "--host", "127.0.0.1", "--port", str(port)]
     return [
+        Program("clients", [python, "-P", "-m", "controlplane.embedded.clients"], stop_seconds=3),
         Program("clock", [python, str(CHECKOUT / "manage.py"), "clock"], stop_seconds=5),
         Program("wal", [python, str(CHECKOUT / "manage.py"), "wal_receiver"], stop_seconds=8),
         # Not by manage.py: it has to start also when the control plane does not.
         Program("auditor", [python, "-P", "-m", "incidents.auditor"], stop_seconds=3),
         Program("providers", [python, "-I", "-S", str(Path(__file__).with_name("providers.py"))], stop_seconds=2),
+        Program("names", [python, "-I", "-S", str(Path(__file__).with_name("name_switch.py"))], stop_seconds=2),
         Program("worker", [python, "-P", "-m", *celery, "--without-gossip", "--without-mingle"], stop_seconds=12),
         Program(
             "web",
@@ -107,7 +114,7 @@ class Supervisor:
         running = {
             program.name: {"pid": process.pid, "started": process.started}
             for program in self.programs
-            if program.process is not None and (process := look(program.process.pid)) is not None
+            if program.process is not None and (process := processes.look(program.process.pid)) is not None
         }
         write_private_json(
             self.data / "stack.json",
@@ -124,13 +131,48 @@ class Supervisor:
 
     # --- Before --------------------------------------------------------------------------------
 
-    def prepare(self) -> None:
-        """Bring database, configuration and demo up to date, which is quick when there is nothing to do."""
+    def prepare(self, wish: Wish = Wish.NEVER, choice: Choice | None = None) -> None:
+        """Bring database, configuration and demo up to date, which is quick when there is nothing to do.
+
+        choice: whether containers run here, see containers.look.
+        """
         say("setup", "bringing database, configuration and demo up to date")
         ensure_passwords(self.data, SAMPLE)
+        choice = choice or look(self.data, wish)
+        if not choice.why:
+            choice = self.start_engine()
+        self.insist(wish, choice)
+        choice.keep(self.data)
         if self.python("-P", "-m", "controlplane.embedded.prepare", str(SAMPLE)) != 0 and not self.stopping.is_set():
             log = self.data / "logs" / "setup.log"
             raise StackError(f"The setup failed. Its last words (all of them in {log}):\n{last_lines(log, 20)}")
+        if not self.stopping.is_set():
+            choice = Choice.kept(self.data)  # where nothing but this folder's past is in the way
+            self.insist(wish, choice)
+            say(ENVIRONMENT, choice.words)
+            self.stack.env["DEMO_NOTES"] = json.dumps({ENVIRONMENT: choice.words})
+
+    def insist(self, wish: Wish, choice: Choice) -> None:
+        """Go no further without containers where they were asked for. Raises StackError."""
+        if wish is Wish.ALWAYS and choice.why:
+            words = f"{ENVIRONMENT} cannot run in containers: {choice.why}. {choice.how}".strip()
+            raise StackError(f"{words} Without --containers it runs as local processes.")
+
+    def start_engine(self) -> Choice:
+        """The service of the data folder's own Podman, which runs like the other programs and stops after them."""
+        ours = podman_of(self.data)
+        command = [sys.executable, "-P", "-m", "controlplane.embedded.podman", str(ours.folder)]
+        engine = Program("engine", command, stop_seconds=5)
+        self.programs.append(engine)
+        self.watch_program(engine)
+        process = engine.process
+        assert process is not None
+        if wait_until(lambda: ours.answers() or process.poll() is not None, podman.START_SECONDS) and ours.answers():
+            return Choice()
+        self.programs.remove(engine)
+        stop(process, signal.SIGTERM, engine.stop_seconds, self.hurry)
+        log = self.data / "logs" / "engine.log"
+        return Choice(f"Podman's service does not start ({last_lines(log, 1)})", MEND)
 
     def python(self, *arguments: str, seconds: float = 600.0) -> int:
         """Run Python to its end; a signal to stop ends it early. Returns its exit status."""
@@ -163,11 +205,20 @@ class Supervisor:
             self.stopping.wait(WATCH_SECONDS if answered else 0.05)
 
     def watch_servers(self) -> None:
-        servers = {"postgres": self.stack.postgres, "redis": self.stack.redis, "company": self.stack.company}
+        stack = self.stack
+        servers = {
+            "postgres": stack.postgres, "redis": stack.redis, "company": stack.company, "company-dr": stack.company_dr
+        }  # fmt: skip
         for name, server in servers.items():
             if server is not None and server.ended():
                 say(name, "ended unexpectedly; starting it again")
-                server.start()
+                try:
+                    server.start()
+                except StackError as error:
+                    if server is not stack.company_dr:
+                        raise
+                    say(name, f"cannot be started now: {str(error).splitlines()[0]}")  # it copies another server
+        stack.tend()
 
     def watch_program(self, program: Program) -> None:
         now = time.monotonic()
@@ -207,8 +258,9 @@ class Supervisor:
                 stop(program.process, signal.SIGTERM, program.stop_seconds, self.hurry)
                 program.process = None
         say("demo", "stopping its instances")
-        if self.stack.env and self.python(str(CHECKOUT / "manage.py"), "demo", "--stop", seconds=20) != 0:
+        if self.stack.env and self.python(str(CHECKOUT / "manage.py"), "demo", "--stop", seconds=STOP_SECONDS) != 0:
             say("demo", f"its instances may still run; see {self.data / 'logs' / 'setup.log'}")
+        podman_of(self.data).leave()
         (self.data / "stack.json").unlink(missing_ok=True)
 
 
@@ -221,7 +273,8 @@ def answers(port: int) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
         connection.request("GET", "/healthz")
-        return connection.getresponse().status == 200
+        with connection.getresponse() as response:
+            return response.status == 200
     except (OSError, http.client.HTTPException):
         return False
     finally:
@@ -258,6 +311,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--data", type=Path, default=CHECKOUT / "var", help="the data folder (default: var in this checkout)"
     )
     parser.add_argument("--workers", type=int, default=4, help="how many operations may run at once (default: 4)")
+    containers = parser.add_mutually_exclusive_group()
+    for wish, words in (
+        (Wish.ALWAYS, "do not start unless the demo's staging can run in containers (usual: where Podman runs them)"),
+        (Wish.NEVER, "run the demo's staging as local processes, like its other environments"),
+    ):
+        containers.add_argument(wish, dest="wish", action="store_const", const=wish, help=words)
+    parser.set_defaults(wish=Wish.IF_POSSIBLE)
     return parser.parse_args(arguments)
 
 
@@ -281,7 +341,7 @@ def why_not_free(port: int) -> str:
     return ""
 
 
-def run(port: int, data: Path, workers: int) -> None:
+def run(port: int, data: Path, workers: int, wish: Wish) -> None:
     data = open_data_folder(data)
     with ExitStack() as cleanup:
         cleanup.enter_context(hold(data, f"bin/run on http://127.0.0.1:{port}"))
@@ -289,13 +349,14 @@ def run(port: int, data: Path, workers: int) -> None:
         if reason := why_not_free(port):
             raise StackError(f"{reason} Choose another: bin/run --port {port + 1 if 1024 <= port < 65_535 else 8001}")
         rotate_logs(data / "logs")
+        choice: Future[Choice] = cleanup.enter_context(ThreadPoolExecutor(1)).submit(look, data, wish)
         supervisor = Supervisor(Stack(data, demo=True), port, programs(port, workers))
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, supervisor.on_signal)
         cleanup.callback(say, "run", "everything has stopped")
         cleanup.enter_context(supervisor.stack)
         cleanup.callback(supervisor.shut_down)
-        supervisor.prepare()
+        supervisor.prepare(wish, choice.result())
         supervisor.watch()
 
 
@@ -303,7 +364,7 @@ def main(arguments: list[str] | None = None) -> int:
     """0 after an ordered stop, 1 with a reason in words."""
     options = parse(arguments)
     try:
-        run(options.port, options.data, options.workers)
+        run(options.port, options.data, options.workers, options.wish)
     except StackError as error:
         print(f"bin/run: {error}", file=sys.stderr)
         return 1

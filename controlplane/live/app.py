@@ -18,6 +18,7 @@ from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError
 from django.http import Http404
+from django.utils.http import parse_header_parameters
 
 from controlplane.live.hub import Authenticate, Hub, NotSignedIn
 from controlplane.live.requests import Refusal, StreamRequest, is_live
@@ -31,6 +32,7 @@ Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 RETRY_AFTER = (b"retry-after", b"2")
 LARGEST_BODY = 2 * 2**20  # bytes; twice of what Django reads into memory
+NOT_UTF_8 = "Only UTF-8 is read here. Send the request in UTF-8, with no other charset in its Content-Type."
 _COMMON_HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 _STREAM_START = {
     "type": "http.response.start",
@@ -54,6 +56,8 @@ class LiveApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live_and_stop(receive, send)
+        elif scope["type"] == "http" and not _is_utf_8(scope):
+            await _refuse(Refusal(HTTPStatus.BAD_REQUEST, NOT_UTF_8), send)
         elif scope["type"] == "http" and is_live(scope["path"]):
             self._hub = self._hub or Hub(settings.REDIS_URL, self._authenticate)
             try:
@@ -210,6 +214,20 @@ async def _follow(topic: Topic, viewer: Viewer) -> None:
 def _declared_length(scope: Scope) -> int:
     declared = dict(scope["headers"]).get(b"content-length", b"")
     return int(declared) if declared.isdigit() else 0
+
+
+def _is_utf_8(scope: Scope) -> bool:
+    """Whether it says that its text is UTF-8, or says nothing about it, in a Content-Type that can be read.
+
+    Django would read a form in whatever Python calls an encoding: "hex" and "idna" break it, and "utf-7" brings halves
+    of characters, which no database stores. Of a Content-Type that it cannot read it makes no request at all.
+    """
+    said = b",".join(value for name, value in scope["headers"] if name == b"content-type")  # as Django joins them
+    try:
+        _, parameters = parse_header_parameters(said.decode("latin-1"))
+    except ValueError:
+        return False
+    return parameters.get("charset", "utf-8").lower() in ("utf-8", "utf8")
 
 
 async def _until_gone(receive: Receive) -> None:

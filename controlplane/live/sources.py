@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 # The words of the news, each naming a part of the pages that may look different now.
-WORDS = ("alerts", "backups", "environments", "health", "inbox", "incidents", "operations", "runbook")
+WORDS = ("alerts", "backups", "environments", "health", "inbox", "incidents", "operations", "runbook", "world")
 
 
 @dataclass(frozen=True, slots=True)

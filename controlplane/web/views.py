@@ -1,9 +1,9 @@
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
-from django.shortcuts import redirect
-from django.utils.http import url_has_allowed_host_and_scheme
+from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
+from controlplane.web.returning import go_back
 from controlplane.web.themes import Theme, remember_theme
 
 
@@ -13,8 +13,7 @@ def theme(request: HttpRequest) -> HttpResponse:
     choice = request.POST.get("theme", "")
     if choice not in set(Theme):
         return HttpResponseBadRequest(f"There is no theme “{choice}”: choose auto, light or dark.")
-    back = request.POST.get("next", "")
-    response = redirect(back if url_has_allowed_host_and_scheme(back, {request.get_host()}) else "board")
+    response = go_back(request, reverse("board"))
     remember_theme(response, Theme(choice))
     return response
 

@@ -2,7 +2,7 @@
 (() => {
   const help = document.getElementById("help");
   const typing = (element) => element.closest("input, textarea, select, [contenteditable]");
-  const rows = () => [...document.querySelectorAll(".list tbody tr, main .rows > *, .now > *")].filter((row) => row.querySelector("a"));
+  const rows = () => [...document.querySelectorAll(".list tbody tr, main .rows > *, .now > *, .days li")].filter((row) => row.querySelector("a"));
   let waiting = 0;
 
   function move(by) {
@@ -23,6 +23,8 @@
     j: () => move(1),
     k: () => move(-1),
     a: () => document.querySelector("[data-approve]")?.focus(),
+    "[": () => document.querySelector("main a[rel=prev]")?.click(),
+    "]": () => document.querySelector("main a[rel=next]")?.click(),
     g: () => {
       waiting = setTimeout(() => { waiting = 0; }, 1000);
     },

@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 from queue import SimpleQueue
@@ -19,6 +20,7 @@ class Command(BaseCommand):
         signals: SimpleQueue[int] = SimpleQueue()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _: signals.put(number))
+        gc.freeze()  # what is loaded by now stays: no collection has to look at it again
         with Clock(duties()) as clock:
             names = ", ".join(f"{duty.name} ({duty.every:g} s)" for duty in duties())
             self.stderr.write(f"clock {clock.name}: {names}")
