@@ -7,6 +7,7 @@ it resolves to is checked, and the connection goes to that very address; redirec
 
 import http.client
 import json
+import math
 import socket
 import ssl
 import time
@@ -91,13 +92,18 @@ def get(url: str, timeout: float = TIMEOUT_SECONDS) -> Answer:
 
 def send(
     method: str, url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None,
-    timeout: float = TIMEOUT_SECONDS,
+    timeout: float = TIMEOUT_SECONDS, *, until: float = math.inf,
 ) -> Answer:  # fmt: skip
-    """The same with any method, a body and headers of its own. Raises NoAnswer: it may have arrived all the same."""
+    """The same with any method, a body and headers of its own.
+
+    until: by time.monotonic(); nothing leaves later, even if this process was frozen in between.
+    Raises NoAnswer: it may have arrived all the same.
+    """
     if wrong := problem_with(url):
         raise NoAnswer(f"the address {wrong}")
     parts = urlsplit(url)
     connection = _connection(parts, timeout)
+    connection.until = until
     deadline = Timer(timeout, connection.cut)
     deadline.daemon = True
     begun = time.monotonic()
@@ -106,22 +112,29 @@ def send(
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         ours = {"User-Agent": "controlplane-probe", "Connection": "close"}
         connection.request(method, path, body=body, headers={**ours, **(headers or {})})
-        response = connection.getresponse()
-        content = response.read(BODY_LIMIT)
-        if connection.was_cut:
-            raise TimeoutError
-        told = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, content, (time.monotonic() - begun) * 1000, told)
+        with connection.getresponse() as response:
+            content = response.read(BODY_LIMIT)
+            if connection.was_cut:
+                raise TimeoutError
+            told = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, content, (time.monotonic() - begun) * 1000, told)
     except TimeoutError:
         raise NoAnswer(f"no answer within {timeout:g} s") from None
     except ConnectionRefusedError:
         raise NoAnswer("connection refused") from None
-    except (OSError, http.client.HTTPException, UnicodeError, ValueError) as error:
-        words = f"no answer within {timeout:g} s" if connection.was_cut else str(error) or type(error).__name__
-        raise NoAnswer(words) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise NoAnswer(f"no answer within {timeout:g} s" if connection.was_cut else _why(error)) from None
     finally:
         deadline.cancel()
         connection.close()
+
+
+def _why(error: Exception) -> str:
+    """What failed, in words."""
+    if isinstance(error, http.client.InvalidURL) or not isinstance(error, OSError | http.client.HTTPException):
+        # Its text repeats what cannot be sent: a header with a token, an address with a secret in it.
+        return f"the address, a header or the answer has characters that HTTP does not know ({type(error).__name__})"
+    return str(error) or type(error).__name__
 
 
 def connection_to(url: str, timeout: float) -> http.client.HTTPConnection:
@@ -146,6 +159,7 @@ class _Cuttable:
 
     raw: socket.socket | None = None
     was_cut = False
+    until = math.inf
 
     def cut(self) -> None:
         """End it: whoever reads or writes gets an error at once."""
@@ -159,20 +173,35 @@ class _Cuttable:
         if self.was_cut:
             raise TimeoutError
 
+    def hurry(self) -> None:
+        """Called right before bytes leave. Raises NoAnswer when they must not any more."""
+        if time.monotonic() > self.until:
+            raise NoAnswer("it was too late to send it")
+
 
 class _Guarded(_Cuttable, http.client.HTTPConnection):
     """Connects to one of the addresses that were checked, not to a name that may resolve anew."""
 
+    def send(self, data: Any) -> None:
+        """Some bytes of the request. Raises NoAnswer when it is too late for them."""
+        self.hurry()
+        super().send(data)
+
     def connect(self) -> None:
-        self.sock = self.raw = _connect(self.host, self.port, self.timeout)
+        self.sock = self.raw = connect(self.host, self.port, self.timeout)
         self.go_on()
 
 
 class _GuardedHTTPS(_Cuttable, http.client.HTTPSConnection):
     """The same, then TLS for the name."""
 
+    def send(self, data: Any) -> None:
+        """The same."""
+        self.hurry()
+        super().send(data)
+
     def connect(self) -> None:
-        plain = _connect(self.host, self.port, self.timeout)
+        plain = connect(self.host, self.port, self.timeout)
         context: ssl.SSLContext = self._context  # type: ignore[attr-defined]
         secured = context.wrap_socket(plain, server_hostname=self.host, do_handshake_on_connect=False)
         self.sock = self.raw = secured
@@ -183,14 +212,10 @@ class _GuardedHTTPS(_Cuttable, http.client.HTTPSConnection):
             raise TimeoutError from None  # it was, a moment before
 
 
-def _connect(host: str, port: int, timeout: float | None) -> socket.socket:
+def connect(host: str, port: int, timeout: float | None) -> socket.socket:
+    """A connection to an address that was checked. timeout: seconds. Raises NoAnswer, OSError."""
     end = time.monotonic() + (timeout or TIMEOUT_SECONDS)
-    try:
-        entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise NoAnswer(f"{host} has no address") from error
-    if not _allowed(str(entry[4][0]) for entry in entries):
-        raise NoAnswer(f"{host} resolves to a link-local or metadata address, which is refused")
+    entries = _resolved(host, port)
     last: OSError = OSError(f"{host} has no address")
     for family, kind, protocol, _, address in entries:
         connection = socket.socket(family, kind, protocol)
@@ -204,6 +229,21 @@ def _connect(host: str, port: int, timeout: float | None) -> socket.socket:
         else:
             return connection
     raise last
+
+
+def addresses_of(host: str, port: int) -> list[str]:
+    """The numeric addresses of a name, all of them checked, for a client that connects by itself. Raises NoAnswer."""
+    return [str(entry[4][0]) for entry in _resolved(host, port)]
+
+
+def _resolved(host: str, port: int) -> list[tuple[Any, ...]]:
+    try:
+        entries: list[tuple[Any, ...]] = list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except (OSError, UnicodeError) as error:
+        raise NoAnswer(f"{host} has no address") from error
+    if not _allowed(str(entry[4][0]) for entry in entries):
+        raise NoAnswer(f"{host} resolves to a link-local or metadata address, which is refused")
+    return entries
 
 
 def _allowed(addresses: Iterable[str]) -> bool:

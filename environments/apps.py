@@ -9,7 +9,7 @@ class EnvironmentsConfig(AppConfig):
         from controlplane.accounts import scopes
         from controlplane.clock.registry import register
         from controlplane.operations.registry import register_step
-        from environments import probes
+        from environments import drift, probes
         from environments.access import all_scopes
         from environments.declarations.estate import ENVIRONMENTS, SERVICES
         from environments.declarations.people import PEOPLE
@@ -23,4 +23,5 @@ class EnvironmentsConfig(AppConfig):
             register_section(section)
         scopes.register(all_scopes)
         register("probe health", 1.0, probes.probe_due)
+        register("look for drift", 2.0, drift.look_due)
         register("forget old health", 600.0, probes.forget_old)

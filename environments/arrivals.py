@@ -4,7 +4,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from controlplane.operations.models import Operation
-from environments.models import Placement
+from environments.models import DriftWatch, Placement
 
 
 def note_arrival(placements: QuerySet[Placement], operation: Operation, *, version: str, digest: str) -> None:
@@ -16,3 +16,5 @@ def note_arrival(placements: QuerySet[Placement], operation: Operation, *, versi
         changed_by=operation.requested_by_name,
         changed_in=operation.pk,
     )
+    # Whatever differed before, the clock looks at it anew right away.
+    DriftWatch.objects.filter(placement__in=placements).update(due_at=Now())

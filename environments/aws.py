@@ -4,9 +4,9 @@ Credentials come from boto3's own chain (environment, profile, role of the machi
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from environments.secrets import resolve
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
+    from mypy_boto3_rds import RDSClient
     from mypy_boto3_s3 import S3Client
 
 CONNECT_SECONDS = 5.0
@@ -50,6 +51,11 @@ class Account:
     secret_key: str = ""
     answer_seconds: float = ANSWER_SECONDS
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Account":
+        """The account that settings or a step's arguments name; what they do not say is as usual."""
+        return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
+
     def keys(self) -> tuple[str, ...]:
         """The secret values themselves, to be masked; none for boto3's own chain. Raises StepError."""
         return tuple(resolve(reference) for reference in (self.access_key, self.secret_key) if reference)
@@ -59,6 +65,20 @@ def ecs(account: Account, attempts: int) -> "ECSClient":
     """A client for ECS. attempts: READ_ATTEMPTS or CHANGE_ATTEMPTS. Raises StepError."""
     client: ECSClient = _client(_Wanted("ecs", account, attempts))
     return client
+
+
+def rds(account: Account, attempts: int) -> "RDSClient":
+    """A client for RDS. attempts: READ_ATTEMPTS or CHANGE_ATTEMPTS. Raises StepError."""
+    client: RDSClient = _client(_Wanted("rds", account, attempts))
+    return client
+
+
+def other(service: str, account: Account, attempts: int) -> Any:
+    """A client for another service ("route53", "cloudwatch", "ecr", "service-quotas", "iam", "sts"). Raises StepError.
+
+    Their stubs are not installed, so whoever calls says what comes back.
+    """
+    return _client(_Wanted(service, account, attempts))
 
 
 def s3(account: Account, attempts: int, *, path_style: bool = False, checksums: bool = True) -> "S3Client":
@@ -136,6 +156,12 @@ def in_words(action: str, resource: str) -> Iterator[None]:
         raise StepError(f"The answer to {action} on {resource} is not from {_whom(action)}: {error}") from error
 
 
+def code_of(error: StepError) -> str:
+    """AWS's own code of a refusal ("DBInstanceNotFound"), "" where there was none."""
+    cause = error.__cause__
+    return str(cause.response.get("Error", {}).get("Code", "")) if isinstance(cause, boto.ClientError) else ""
+
+
 def _whom(action: str) -> str:
     return "S3" if action.startswith("s3:") else "AWS"
 
@@ -157,6 +183,7 @@ ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocati
 THROTTLED = {
     "ThrottlingException", "Throttling", "ThrottledException", "TooManyRequestsException", "RequestLimitExceeded",
     "RequestThrottled", "RequestThrottledException", "SlowDown", "SlowDownRead", "SlowDownWrite",
+    "PriorRequestNotComplete",
 }  # fmt: skip
 PASSING = {
     "ServerException",
@@ -166,6 +193,8 @@ PASSING = {
     "UpdateInProgressException",
     "OperationAborted",
 }
+# Something else is being done to it: later it goes.
+BUSY = {"InvalidDBInstanceState", "InvalidDBInstanceStateFault", "InvalidDBSnapshotState"}
 MISSING = {"ClusterNotFoundException", "ServiceNotFoundException", "ServiceNotActiveException"}
 NO_CREDENTIALS = (
     boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError, boto.ProfileNotFound,
@@ -188,6 +217,8 @@ def _refusal(error: boto.ClientError, action: str, resource: str) -> StepError:
         return StepError(f"{whom} slows us down ({code}) at {action} on {resource}")
     if code in PASSING or status >= 500:
         return StepError(f"{whom} has trouble of its own ({status} {code}) at {action} on {resource}")
+    if code in BUSY:
+        return StepError(f"{whom} cannot carry out {action} on {resource} yet ({code}): {said}")
     if code in GARBLED:
         return StepError(f"What {whom} got for {action} on {resource} is not what was sent ({code}): {said}.")
     if code in EXPIRED:

@@ -1,29 +1,36 @@
 """What the board says, for one person, in a fixed number of queries however much there is."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
-from django.db.models import Exists, OuterRef, Q, Subquery, Window
+from django.db.models import Count, Exists, OuterRef, Q, Subquery, Window, prefetch_related_objects
 from django.db.models.functions import Now, RowNumber
 from django.urls import reverse
 
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Role
 from controlplane.clock.models import Beat
+from controlplane.operations import attached
 from controlplane.operations.access import HEAVY, noteworthy, visible_operations
-from controlplane.operations.inbox import waiting_for
-from controlplane.operations.models import Operation
+from controlplane.operations.inbox import keep_count, waiting_for
+from controlplane.operations.models import Halt, Operation
 from controlplane.operations.presentation import Status
 from controlplane.operations.states import EXECUTING, HOLDS_LOCKS, State
+from controlplane.operations.world import standing
 from controlplane.web.tones import Tone
 from environments.access import visible_environments
 from environments.cards import Card, Contribution, LineCell, contributions
+from environments.drift import Standing, standing_of, with_drift
 from environments.models import Environment, EnvironmentLock, Placement, Service
 from environments.samples import Health, health_of
 
 LATELY = 10
 AT_MOST = 6
+ACTIVE_AT_MOST = 50
+MOVING = HOLDS_LOCKS | {State.QUEUED, State.SCHEDULED}
 # A worker takes what is queued within a second or two, and a clock beats every second: later than this is news.
 SILENT_WORKER = timedelta(seconds=20)
 SILENT_CLOCK = timedelta(seconds=15)
@@ -37,6 +44,7 @@ class Cell:
     health: Health | None = None
     moving: Status | None = None
     may_operate: bool = False
+    drift: Standing = field(default_factory=Standing)
 
 
 @dataclass
@@ -58,15 +66,15 @@ class Board:
     rows: list[tuple[Service, list[Cell]]]
     lines: list[tuple[Contribution, list[LineCell | None]]]
     lately: list[Operation]
+    halt: Halt | None
 
 
 def board(actor: Actor) -> Board:
     """The board of this person: what needs somebody, what runs where, what happened."""
-    environments = list(visible_environments(actor))
-    columns = {environment.slug: Column(environment) for environment in environments}
-    for lock in EnvironmentLock.objects.filter(environment__in=environments, released_at=None):
-        next(c for c in columns.values() if c.environment.pk == lock.environment_id).locks.append(lock)
-    active = _active(actor)
+    held = attached.rows(EnvironmentLock.objects.filter(environment=OuterRef("pk"), released_at=None))
+    environments: list[Environment] = list(visible_environments(actor).annotate(held=held))
+    columns = {one.slug: Column(one, attached.made_of(EnvironmentLock, vars(one)["held"])) for one in environments}
+    active, lately = _active_and_lately(actor)
     for status in active:
         for scope in status.operation.scopes:
             if (column := columns.get(scope)) is None:
@@ -77,31 +85,50 @@ def board(actor: Actor) -> Board:
                 column.moving = status
             else:
                 column.queued += 1
-    lately = noteworthy(visible_operations(actor)).defer(*HEAVY).order_by("-pk")[:LATELY]
     added = contributions(actor, environments)
+    rows = _rows(actor, columns)
+    seen = _seen()
     return Board(
-        _cards(actor, active, list(columns.values()), added),
+        _cards(actor, active, list(columns.values()), added, _silence(active, seen), _drifted(rows)),
         list(columns.values()),
-        _rows(actor, columns),
+        rows,
         [(one, [one.cells.get(slug) for slug in columns]) for one in added if one.cells],
-        list(lately),
+        lately,
+        seen["halt"],
     )
 
 
-def _active(actor: Actor) -> list[Status]:
-    shown = visible_operations(actor).filter(state__in=HOLDS_LOCKS | {State.QUEUED, State.SCHEDULED})
-    return [Status(operation) for operation in shown.prefetch_related("steps").order_by("queued_at", "pk")[:50]]
+def _active_and_lately(actor: Actor) -> tuple[list[Status], list[Operation]]:
+    """What moves or waits to, and the newest that are worth a line, the newest first: two queries."""
+    visible = visible_operations(actor)
+    moving = visible.filter(state__in=MOVING).order_by("queued_at", "pk")[:ACTIVE_AT_MOST]
+    newest = noteworthy(visible).order_by("-pk")[:LATELY]
+    both = visible.filter(Q(pk__in=moving.values("pk")) | Q(pk__in=newest.values("pk")))
+    found = list(both.defer("gates", "search").order_by("queued_at", "pk"))
+    active = [one for one in found if one.state in MOVING][:ACTIVE_AT_MOST]
+    prefetch_related_objects(active, "steps")
+    # What moves is worth a line too, so the newest of all that was found are the newest that are.
+    lately = sorted(found, key=lambda one: -one.pk)[:LATELY]
+    return [Status(one) for one in active], sorted(lately, key=_when, reverse=True)
+
+
+def _when(operation: Operation) -> datetime:
+    """When it last went on: what was filled in later is not newer for that."""
+    return operation.finished_at or operation.started_at or operation.requested_at
 
 
 def _rows(actor: Actor, columns: dict[str, Column]) -> list[tuple[Service, list[Cell]]]:
     environments = [column.environment for column in columns.values()]
-    placements = list(Placement.objects.filter(environment__in=environments).select_related("environment", "service"))
+    here = Placement.objects.filter(environment__in=environments).select_related("environment", "service")
+    placements = list(with_drift(here))
     health = health_of(placements)
     by_service: dict[Service, dict[str, Cell]] = defaultdict(dict)
     for placement in placements:
         slug = placement.environment.slug
         may = actor.may(Role.OPERATOR, [slug])
-        by_service[placement.service][slug] = Cell(placement, health[placement.pk], columns[slug].moving, may)
+        by_service[placement.service][slug] = Cell(
+            placement, health[placement.pk], columns[slug].moving, may, standing_of(placement)
+        )
     nothing = Cell(None)
     return [
         (service, [cells.get(slug, nothing) for slug in columns])
@@ -112,13 +139,18 @@ def _rows(actor: Actor, columns: dict[str, Column]) -> list[tuple[Service, list[
 # --- The now-strip: what needs a person first ---------------------------------------------------------
 
 
-def _cards(actor: Actor, active: list[Status], columns: list[Column], added: list[Contribution]) -> list[Card]:
+def _cards(
+    actor: Actor, active: list[Status], columns: list[Column], added: list[Contribution], *found: list[Card]
+) -> list[Card]:
+    """found: of silence and of drift."""
+    silence, drifted = found
     approvals = _approvals(actor)
     return [
         *_doubts(active),
         *approvals[0],
-        *_silence(actor),
+        *silence,
         *[card for one in added for card in one.cards],
+        *drifted,
         *_running(active),
         *approvals[1],
         *[_locked(column, lock) for column in columns for lock in column.locks],
@@ -136,7 +168,9 @@ def _approvals(actor: Actor) -> tuple[list[Card], list[Card]]:
     mine = Exists(waiting_for(actor).filter(pk=OuterRef("pk")))
     waiting = visible_operations(actor).filter(state=State.AWAITING_APPROVAL).defer(*HEAVY).annotate(mine=mine)
     rank = Window(RowNumber(), partition_by="mine", order_by=["approval_deadline", "pk"])
-    found = list(waiting.annotate(rank=rank).filter(rank__lte=AT_MOST).order_by("rank"))
+    total = Window(Count("pk"), partition_by="mine")
+    found = list(waiting.annotate(rank=rank, total=total).filter(rank__lte=AT_MOST).order_by("rank"))
+    keep_count(actor, next((vars(one)["total"] for one in found if vars(one)["mine"]), 0))
     return (
         _one_or_many(Tone.WAIT, [one for one in found if one.mine], "your approval"),
         _one_or_many(Tone.IDLE, [one for one in found if not one.mine], "an approval"),
@@ -155,18 +189,29 @@ def _one_or_many(tone: Tone, waiting: list[Operation], what: str) -> list[Card]:
     return [Card(tone, f"{count} operations wait for {what}", text, reverse("approvals"))]
 
 
-def _silence(actor: Actor) -> list[Card]:
-    """Nobody does the work: the page says which process is missing, not only that nothing moves."""
-    cards = []
+def _seen() -> dict[str, Any]:
+    """Whether a clock beats, what nobody takes up, and whether everything is stopped: one query."""
     unheard = Q(state=State.QUEUED, queued_at__lt=Now() - SILENT_WORKER, outcome="")
     lost = Q(state__in=EXECUTING, lease_until__lt=Now() - SILENT_WORKER)
     at_work = Operation.objects.filter(state__in=EXECUTING, lease_until__gt=Now())
     stuck = Operation.objects.filter(lost | unheard & ~Exists(at_work)).order_by("pk")
     beats = Beat.objects.filter(beat_at__gt=Now() - SILENT_CLOCK)
-    one_row = Environment.objects.order_by("pk")[:1]
-    (seen,) = one_row.values(clock=Exists(beats), stuck=Subquery(stuck.values("pk")[:1])) or [{"clock": 1, "stuck": 0}]
+    row = Environment.objects.order_by("pk").values(
+        clock=Exists(beats),
+        stuck=Subquery(stuck.values("pk")[:1]),
+        stopped=attached.rows(Halt.objects.filter(released_at=None)),
+    )
+    seen = row.first()
+    if seen is None:
+        return {"clock": 1, "stuck": 0, "halt": standing()}
+    return {**seen, "halt": next(iter(attached.made_of(Halt, seen["stopped"])), None)}
+
+
+def _silence(active: list[Status], seen: Mapping[str, Any]) -> list[Card]:
+    """Nobody does the work: the page says which process is missing, not only that nothing moves."""
+    cards = []
     if seen["stuck"]:
-        shown = visible_operations(actor).filter(pk=seen["stuck"]).first()
+        shown = next((one.operation for one in active if one.operation.pk == seen["stuck"]), None)
         which, url = (f"operation {shown.pk}", shown.get_absolute_url()) if shown else ("what waits", reverse("board"))
         text = f"Nobody takes up {which}. See that a worker process runs."
         cards.append(Card(Tone.BAD, "No worker answers", text, url))
@@ -176,12 +221,29 @@ def _silence(actor: Actor) -> list[Card]:
     return cards
 
 
+def _drifted(rows: list[tuple[Service, list[Cell]]]) -> list[Card]:
+    """What runs otherwise than it was deployed, a card a place; not while an operation changes it."""
+    cells = [cell for _, each in rows for cell in each if cell.placement and cell.drift.differences and not cell.moving]
+    cards = []
+    for cell in cells[:AT_MOST]:
+        first, place = cell.drift.differences[0], cell.placement
+        if place is None:
+            continue
+        more = f", and {len(cell.drift.differences) - 1} more" if len(cell.drift.differences) > 1 else ""
+        title = f"{place} differs from what was deployed"
+        text = f"{first.subject}: {first.found_shortly}{more}"
+        url = f"{place.environment.get_absolute_url()}#drift-{place.pk}"
+        cards.append(Card(Tone.WAIT, title, text, url, since=cell.drift.since))
+    return cards
+
+
 def _running(active: list[Status]) -> list[Card]:
     moving = [status for status in active if status.operation.state in EXECUTING]
     return [
         Card(
-            Tone.BUSY, one.operation.title, one.where or one.word, one.operation.get_absolute_url(),
-            one.percent, one.operation.started_at, one.operation.expected_seconds,
+            one.tone, one.operation.title, one.word if one.stands_still else one.where or one.word,
+            one.operation.get_absolute_url(), one.percent, None if one.stands_still else one.operation.started_at,
+            one.operation.expected_seconds,
         )
         for one in moving[:AT_MOST]
     ]  # fmt: skip

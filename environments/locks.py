@@ -12,10 +12,15 @@ from environments.models import Environment, EnvironmentLock
 
 
 def take(actor: Actor, environment: Environment, reason: str) -> EnvironmentLock:
-    """Lock the environment against changes. Raises Invalid without a reason."""
+    """Lock the environment against changes. Raises Invalid without a reason, Conflict while the same lock holds."""
     reason = said(reason, "Say why: whoever wants to deploy will read it.")
+    against, author = EnvironmentLock.Against.EVERYTHING, actor.who.name
     with transaction.atomic():
-        return put(actor.who, environment, reason, EnvironmentLock.Against.EVERYTHING)
+        Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)  # of two clicks one is the first
+        same = EnvironmentLock.objects.filter(environment=environment, against=against, author_name=author)
+        if same.filter(reason=reason, released_at=None).exists():
+            raise Conflict("You have locked it already, for this very reason, and it is not released.")
+        return put(actor.who, environment, reason, against)
 
 
 def put(who: Who, environment: Environment, reason: str, against: EnvironmentLock.Against) -> EnvironmentLock:

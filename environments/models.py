@@ -1,8 +1,12 @@
 """What exists: environments, services, where each service is placed, its configuration and its health."""
 
+import re
+
 from django.db import models
 from django.db.models.functions import Now
 from django.urls import reverse
+
+LONG_DIGEST = re.compile(r"\b(sha256:[0-9a-f]{4})[0-9a-f]{8,}([0-9a-f]{4})\b")
 
 
 class Environment(models.Model):
@@ -145,3 +149,58 @@ class ProbeSchedule(models.Model):
 
     def __str__(self) -> str:
         return f"{self.placement} every {self.interval_seconds} s"
+
+
+class DriftWatch(models.Model):
+    """When a placement is next compared with what was deployed there, and since when nobody could ask."""
+
+    placement = models.OneToOneField(Placement, on_delete=models.CASCADE, related_name="drift_watch")
+    due_at = models.DateTimeField(db_default=Now())
+    # Counts the looks: what an earlier look brings is not written over what a later one said.
+    look = models.BigIntegerField(default=0)
+    # The last time the place said what runs; none: never since something was deployed.
+    known_at = models.DateTimeField(null=True, blank=True)
+    # Why it cannot be asked now, in words; "": it answered.
+    unknown = models.CharField(max_length=500, default="", blank=True)
+    unknown_since = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        # Read by the clock each second or two: what is due.
+        indexes = [models.Index(name="drift_due", fields=["due_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.placement} compared"
+
+
+class Drift(models.Model):
+    """One thing that ran otherwise than it was deployed, from when it was seen until it was not any more."""
+
+    placement = models.ForeignKey(Placement, on_delete=models.CASCADE, related_name="drifts")
+    what = models.CharField(max_length=20)  # "image", "count", "environment" or "registration"
+    subject = models.CharField(max_length=200)
+    wanted = models.CharField(max_length=500)
+    found = models.CharField(max_length=500)
+    began_at = models.DateTimeField(db_default=Now())
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-began_at", "what", "subject"]
+        indexes = [
+            # Read by the board and by each look: what differs now.
+            models.Index(name="drift_open", fields=["placement"], condition=models.Q(ended_at__isnull=True)),
+            # Read by the environment's page: the last that ended.
+            models.Index(name="drift_ended", fields=["placement", "-ended_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.found}, not {self.wanted}"
+
+    @property
+    def found_shortly(self) -> str:
+        """What runs, for lists: digests short enough to compare by eye."""
+        return LONG_DIGEST.sub(r"\1…\2", self.found)
+
+    @property
+    def wanted_shortly(self) -> str:
+        """The same for what was deployed."""
+        return LONG_DIGEST.sub(r"\1…\2", self.wanted)

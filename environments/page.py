@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -12,7 +13,8 @@ from controlplane.operations.access import HEAVY, noteworthy, visible_operations
 from controlplane.operations.models import Operation
 from controlplane.operations.states import FINISHED, HOLDS_LOCKS, State
 from environments.charts import Chart, chart_of
-from environments.models import ConfigEntry, Environment, EnvironmentLock, Placement
+from environments.drift import Standing, ended_lately, standings_of
+from environments.models import ConfigEntry, Drift, Environment, EnvironmentLock, Placement
 from environments.samples import Health, buckets_of, health_of
 
 HOURS = (1, 6, 24)
@@ -27,6 +29,7 @@ class Place:
     placement: Placement
     health: Health
     chart: Chart
+    drift: Standing
 
 
 class EnvironmentPage:
@@ -38,21 +41,36 @@ class EnvironmentPage:
         self.hours = next((known for known in HOURS if str(known) == hours), HOURS[0])
         self.spans = HOURS
 
+    @property
+    def note(self) -> str:
+        """What bin/run says about an environment of its demo."""
+        return str(settings.DEMO_NOTES.get(self.environment.slug, "")) if settings.DEMO else ""
+
     @cached_property
     def places(self) -> list[Place]:
         """The services here."""
         placements = list(
             Placement.objects.filter(environment=self.environment).select_related("environment", "service")
         )
-        health = health_of(placements)
+        health, drift = health_of(placements), standings_of(placements)
         until = timezone.now()
         since = until - timedelta(hours=self.hours)
         buckets = buckets_of(placements, since, until, BUCKETS)
         marks = self._deployments(since)
         return [
-            Place(placement, health[placement.pk], chart_of(buckets[placement.pk], since, until, marks))
+            Place(
+                placement,
+                health[placement.pk],
+                chart_of(buckets[placement.pk], since, until, marks),
+                drift[placement.pk],
+            )
             for placement in placements
         ]
+
+    @cached_property
+    def drifted(self) -> list[Drift]:
+        """The last differences that ended."""
+        return ended_lately([place.placement for place in self.places], 5)
 
     def _deployments(self, since: datetime) -> list[tuple[datetime, str]]:
         ended = self._here.filter(finished_at__gte=since, started_at__isnull=False)

@@ -9,6 +9,8 @@ import json
 import logging
 import os
 import re
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -26,6 +28,9 @@ logger = logging.getLogger(__name__)
 # A plain value may name another variable of the same environment, as the guide's DATABASE_URL does.
 NAMED = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 LONGEST = 64 * 1024
+REMEMBERED_SECONDS = 30.0
+# Each request of a stranger's would ask for it otherwise.
+FAILED_SECONDS = 5.0
 PASSING = frozenset({"ThrottlingException", "InternalServiceError", "ServiceUnavailable", "RequestTimeout"})
 
 
@@ -66,6 +71,47 @@ def resolve(reference: str) -> str:
     return value
 
 
+def token_of(reference: str) -> str:
+    """The same of a token that goes into a header. Raises StepError also where it is none that could."""
+    token = resolve(reference).strip()
+    if not re.fullmatch(r"[!-~]+", token):
+        # Checked here: the error of whoever refuses the header would repeat it.
+        raise StepError(f"The secret {reference} is no token: it is not in visible ASCII characters.", permanent=True)
+    return token
+
+
+class RememberedSecrets:
+    """Secrets that requests are checked with: asked for again every half a minute, after a failure in some seconds.
+
+    One that is slow holds up no other.
+    """
+
+    def __init__(self) -> None:
+        # Until when it holds, and the secret, or why it could not be had.
+        self._known: dict[str, tuple[float, str | StepError]] = {}
+        self._locks: dict[str, threading.Lock] = {}
+
+    def get(self, reference: str) -> str:
+        """The value behind the reference. Raises StepError."""
+        with self._locks.setdefault(reference, threading.Lock()):
+            until, found = self._known.get(reference, (float("-inf"), ""))
+            if time.monotonic() >= until:
+                found = self._read(reference)
+                seconds = FAILED_SECONDS if isinstance(found, StepError) else REMEMBERED_SECONDS
+                self._known[reference] = (time.monotonic() + seconds, found)
+        if isinstance(found, StepError):
+            raise StepError(str(found), permanent=found.permanent)
+        return found
+
+    @staticmethod
+    def _read(reference: str) -> str | StepError:
+        try:
+            return resolve(reference)
+        except StepError as error:
+            logger.error("A secret that requests are checked with cannot be read: %s", error)
+            return error
+
+
 def secrets_of(environment: Environment) -> list[str]:
     """All secret values of the environment, for masking. What cannot be fetched cannot be shown either."""
     values = []
@@ -95,6 +141,25 @@ def variables(environment: Environment) -> list[Variable]:
 def environment_variables(environment: Environment) -> dict[str, str]:
     """The same, as a process is given it. Raises StepError when a secret cannot be fetched."""
     return {variable.name: variable.value for variable in variables(environment)}
+
+
+class Reference(str):
+    """Says where a secret comes from, in the place of its value."""
+
+    __slots__ = ()
+
+
+def referenced_variables(environment: Environment) -> dict[str, str]:
+    """The configuration as files may show it: plain values, and a `Reference` for each that is or contains a secret."""
+    entries = list(environment.configuration.all())
+    values = {entry.key: Reference(f"${{{entry.secret}}}") if entry.secret else entry.value for entry in entries}
+
+    def filled(entry: ConfigEntry) -> str:
+        named = [values[name] for name in NAMED.findall(entry.value) if name in values]
+        text = NAMED.sub(lambda found: values.get(found[1], found[0]), entry.value)
+        return Reference(text) if any(isinstance(one, Reference) for one in named) else text
+
+    return {entry.key: values[entry.key] if entry.secret else filled(entry) for entry in entries}
 
 
 def fingerprint(environment: Environment) -> str:

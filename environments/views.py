@@ -22,7 +22,9 @@ from environments.page import EnvironmentPage
 def board(request: HttpRequest) -> HttpResponse:
     """What runs where, what is happening, who must act."""
     template = "environments/_board.html" if request.htmx else "environments/board.html"  # type: ignore[attr-defined]
-    return render(request, template, {"board": board_of(actor_of(request))})
+    shown = board_of(actor_of(request))
+    # It knows already what the banner of every page would ask.
+    return render(request, template, {"board": shown, "halt": {"now": shown.halt}})
 
 
 @signed_in

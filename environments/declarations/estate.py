@@ -65,7 +65,9 @@ def read_services(file: Table) -> dict[str, str]:
 
 def read_environments(file: Table) -> list[DeclaredEnvironment]:
     """All environments, in the order of the file."""
-    return [_environment(slug, table, place) for place, (slug, table) in enumerate(file.tables("environments"))]
+    found = [_environment(slug, table, place) for place, (slug, table) in enumerate(file.tables("environments"))]
+    _addresses_once(file, found)
+    return found
 
 
 def _environment(slug: str, table: Table, position: int) -> DeclaredEnvironment:
@@ -165,6 +167,22 @@ def _names_once(table: Table, placements: list[DeclaredPlacement]) -> None:
     names = [one["name"] for placement in placements for one in placement.instances]
     for name in sorted({name for name in names if name and names.count(name) > 1}):
         table.wrong("services", f"the instance {name} is there more than once; give each a name of its own.")
+
+
+def _addresses_once(file: Table, environments: list[DeclaredEnvironment]) -> None:
+    """Or one would be taken for healthy, or still in rotation, because the other answers."""
+    whose: dict[str, str] = {}  # by address, the instance that has it
+    for environment in environments:
+        driver = _declarable(environment.fields["driver"])
+        if driver is None or not driver.addressed:
+            continue
+        for placement in environment.placements:
+            for one in placement.instances:
+                name, address = f"{one['name']} of {environment.slug}", one["address"]
+                if address and address != AUTO and (other := whose.setdefault(address, name)) != name:
+                    path = f"environments.{environment.slug}.services.{placement.service}.instances"
+                    words = f"{name} has the address of {other}, {address}; give each an address of its own."
+                    file.problems.append(Problem(path, words))
 
 
 # --- the difference -----------------------------------------------------------------------------------

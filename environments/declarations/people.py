@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
 from controlplane.accounts import services
-from controlplane.accounts.models import EVERYWHERE, Person, Role
+from controlplane.accounts.models import EVERYWHERE, PIPELINES, Person, Role
 from controlplane.audit.record import SYSTEM
 from environments.declarations.estate import known_environments
 from environments.declarations.reading import Table
@@ -34,6 +34,8 @@ def read_people(file: Table) -> list[DeclaredPerson]:
 
 
 def _person(username: str, table: Table) -> DeclaredPerson:
+    if username.startswith(PIPELINES):
+        table.wrong("name", f"usernames that begin with {PIPELINES} are those of pipelines; take another.")
     name = table.text("name", username, limit=150)
     email = table.checked("email", _problem_with_email, "")
     roles = table.below("roles")
@@ -82,9 +84,10 @@ def _grant(one: DeclaredPerson) -> None:
 
 
 def people_left_alone(declared: list[DeclaredPerson]) -> list[str]:
-    """People who exist and are not in the file."""
+    """People who exist and are not in the file; those of pipelines come with their pipeline."""
     known = {one.username for one in declared}
-    return [f"person {name}" for name in Person.objects.values_list("username", flat=True) if name.lower() not in known]
+    others = Person.objects.exclude(username__startswith=PIPELINES).values_list("username", flat=True)
+    return [f"person {name}" for name in others if name.lower() not in known]
 
 
 PEOPLE = Section("people", read_people, people_changes, people_left_alone)

@@ -6,9 +6,10 @@ approve is the whole truth and a changed setting changes the digest.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
+from controlplane.operations.gates import Outcome
 from controlplane.operations.plans import StepSpec
 from controlplane.operations.registry import StepFunction
 
@@ -23,7 +24,11 @@ class Instance:
 
 @dataclass(frozen=True)
 class Target:
-    """A service in an environment, as a driver sees it. settings: the environment's, then the placement's."""
+    """A service in an environment, as a driver sees it. settings: the environment's, then the placement's.
+
+    beside: where it was narrowed to some of its instances, the others that may run meanwhile. A rollout leaves them
+    alone; a driver that limits how many may be away at once counts them.
+    """
 
     environment: str
     service: str
@@ -31,6 +36,7 @@ class Target:
     url: str
     health_path: str
     settings: Mapping[str, Any]
+    beside: tuple[Instance, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,10 @@ class Software:
 
 @dataclass(frozen=True)
 class Running:
-    """What runs at one instance now. version "": nothing runs."""
+    """What runs at one instance now. version "": nothing runs.
+
+    address: where it answers, where that is not the instance's address any more; else "".
+    """
 
     instance: str
     version: str
@@ -52,6 +61,11 @@ class Running:
     image: str = ""
     # What the driver must remember to put it back (a task definition's ARN, say).
     reference: str = ""
+    address: str = ""
+
+    def after(self, target: Target, to: Software) -> "Running":
+        """What there will be once `to` was deployed. What is in the reference nobody knows yet."""
+        return replace(self, version=to.version, digest=to.digest, image=to.image, reference="", address="")
 
 
 @dataclass(frozen=True)
@@ -83,10 +97,101 @@ class Driver(Protocol):
 
 @runtime_checkable
 class Declarable(Protocol):
-    """What a driver may offer besides, to whoever writes a configuration file."""
+    """What a driver may offer besides, to whoever writes a configuration file.
+
+    addressed: each instance is asked at an address of its own.
+    """
+
+    addressed: bool
 
     def check_settings(self, given: Mapping[str, Any]) -> dict[str, str]:
         """What is wrong with driver settings that somebody wrote down, in words, by key; empty for nothing."""
 
     def address_for(self, environment: str, instance: str) -> str:
         """The address of an instance that is declared with "auto". Raises StepError when there is none."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Setting how many instances of a service run. begin: set it going; wait: until so many run and are well.
+
+    For a count of 0, `wait` proves that nothing runs, by asking the place; it raises `Unknown` when it cannot be asked.
+    """
+
+    begin: tuple[StepSpec, ...]
+    wait: tuple[StepSpec, ...]
+
+
+@runtime_checkable
+class Scalable(Protocol):
+    """What a driver may offer besides, to disaster recovery: to start a service elsewhere, or to stop all of it."""
+
+    def scale(self, target: Target, count: int, software: Software | None, *, key: str) -> Scaling:
+        """The steps to `count` instances, of this software (None: whatever it is). Pure. key: begins every step's.
+
+        A place that cannot be reached is no failure of a `begin` step of count 0: it says so, and `wait` decides.
+        """
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that runs otherwise than it was deployed.
+
+    what: "image", "count", "environment" or "registration". subject: where ("production-1"). wanted, found: in words,
+    values of secrets never.
+    """
+
+    what: str
+    subject: str
+    wanted: str
+    found: str
+
+
+@runtime_checkable
+class Comparable(Protocol):
+    """What a driver may offer besides: whether what runs is what was deployed."""
+
+    def differences(self, target: Target, deployed: Software) -> list[Difference]:
+        """Ask the place; empty when all is as it was deployed. Raises StepError when it cannot be asked."""
+
+
+# A question that people wait for has its answer within so many seconds, or none.
+KEPT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Whether a release could be started at a place again: passed or failed; how that is known, or what would help."""
+
+    outcome: Outcome
+    words: str
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """What a driver may offer besides: whether a release that runs there could be gone back to."""
+
+    def kept(self, target: Target, software: Software) -> Kept:
+        """Ask the place, and where it has to the registry, with at most `KEPT_SECONDS` for each answer.
+
+        Raises StepError, in words, when it cannot be asked.
+        """
+
+
+@dataclass(frozen=True)
+class Document:
+    """A file that somebody could apply by hand, equal to what the driver would apply. name: of the file."""
+
+    name: str
+    text: str
+
+
+@runtime_checkable
+class Exportable(Protocol):
+    """What a driver may offer besides: what it would apply, as files."""
+
+    def documents(self, target: Target, software: Software, variables: Mapping[str, str]) -> list[Document]:
+        """It may ask the place, and changes nothing. variables: the environment's; secrets as references, never values.
+
+        Raises StepError.
+        """

@@ -11,8 +11,11 @@ from controlplane.operations.models import Operation
 from controlplane.operations.plans import Arguments
 from controlplane.operations.registry import Seen, StepContext, StepFunction, Verdict, failed, passed, pending
 from environments.addresses import NoAnswer, get
-from environments.drivers.ecs_service import OPERATION, VERSION, EcsService, State, digest_in, short
+from environments.drivers.ecs.service import OPERATION, VERSION, EcsService, State, short
+from environments.drivers.telling import REGISTERED, tell_once
+from environments.image_names import digest_in
 
+UPDATED = "updated"
 # What the service is updated to.
 NEW, FORMER, SAME = "the new revision", "the former revision", "the same revision anew"
 
@@ -76,6 +79,7 @@ def _is_registered(context: StepContext, *, place: Arguments, runs: Arguments, i
     if found is None:
         return Seen.NOT_DONE
     context.save_checkpoint(revision=found.arn)
+    tell_once(context, REGISTERED, runs["family"], image=image, version=version)
     context.log(f"{short(found.arn)} is registered")
     return Seen.DONE
 
@@ -87,6 +91,7 @@ def _register(context: StepContext, *, place: Arguments, runs: Arguments, image:
     context.check()
     revision = service.register(request)
     context.save_checkpoint(revision=revision)
+    tell_once(context, REGISTERED, runs["family"], image=image, version=version)
     context.log(f"registered {short(revision)} with {image}")
 
 
@@ -114,6 +119,8 @@ def _is_updated(context: StepContext, *, place: Arguments, runs: Arguments, to: 
     wanted = _wanted(context, service, runs, to)
     if state.definition == wanted and (to != SAME or state.deployment != kept["before"]):
         context.save_checkpoint(deployment=state.deployment)
+        if "asked_after" in context.checkpoint:
+            tell_once(context, UPDATED, place["service"], to=to)
         context.log(f"{short(wanted)} is in service or on its way")
         return Seen.DONE
     if state.definition not in (wanted, kept["former"], kept.get("revision")):
@@ -134,6 +141,7 @@ def _update(context: StepContext, *, place: Arguments, runs: Arguments, to: str)
     context.check()
     deployment = service.update(wanted, state.configuration, force=to == SAME)
     context.save_checkpoint(deployment=deployment)
+    tell_once(context, UPDATED, place["service"], to=to)
     context.log(f"updated the {service.words} to {short(wanted)}: {deployment}")
 
 

@@ -11,6 +11,7 @@ A plan names the revision that runs by what is in it, not by its number: one tha
 stays true. The number is noted by the first step, before anything is changed. docs/drivers-ecs.md has the rest.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +19,11 @@ from typing import Any
 from controlplane.operations.errors import StepError
 from controlplane.operations.plans import ALREADY, Arguments, Retry, StepSpec
 from controlplane.operations.registry import StepFunction
-from environments.drivers.base import Rollout, Running, Software, Target
-from environments.drivers.ecs_service import EcsService, digest_in, repository_of
-from environments.drivers.ecs_steps import FORMER, NEW, SAME, STEPS
+from environments.drivers.base import Document, Rollout, Running, Scaling, Software, Target
+from environments.drivers.ecs.scale import STEPS as SCALING_STEPS
+from environments.drivers.ecs.service import VERSION, EcsService
+from environments.drivers.ecs.steps import FORMER, NEW, SAME, STEPS
+from environments.image_names import digest_in, repository_of
 
 ACCOUNT: Arguments = {"region": "", "endpoint_url": "", "access_key": "", "secret_key": "", "answer_seconds": 20.0}
 DEFAULTS: Arguments = {
@@ -53,13 +56,14 @@ class EcsDriver:
     """See `base.Driver`."""
 
     name = "ecs"
+    addressed = False
 
     def __init__(self) -> None:
-        self.steps: Mapping[str, StepFunction] = STEPS
+        self.steps: Mapping[str, StepFunction] = {**STEPS, **SCALING_STEPS}
 
     def running(self, target: Target) -> list[Running]:
         """What the service runs, as one row. reference: the revision's ARN, which no plan depends on."""
-        service = EcsService.at(_place(target))
+        service = EcsService.at(place_of(target))
         definition = service.definition(service.state().definition)
         digest = digest_in(definition.image)
         if not digest:
@@ -67,7 +71,7 @@ class EcsDriver:
             digest = digests.pop() if len(digests) == 1 else ""
         return [
             RunningRevision(
-                _instance(target), definition.version, digest, definition.image, definition.arn,
+                instance_name(target), definition.version, digest, definition.image, definition.arn,
                 family=definition.family, shape=definition.shape,
             )
         ]  # fmt: skip
@@ -82,6 +86,21 @@ class EcsDriver:
         if now.digest and now.digest == to.digest:
             return Rollout((), (), ({"what": now.instance, "from": _named(now), "to": ALREADY},))
         return _renewal(target, now, to)
+
+    def scale(self, target: Target, count: int, software: Software | None, *, key: str) -> Scaling:
+        """The steps to so many tasks; see `base.Scalable`. Software without a digest leaves the image as it is."""
+        return _scaling(target, count, software if count else None, key)
+
+    def documents(self, target: Target, software: Software, variables: Mapping[str, str]) -> list[Document]:
+        """The task definition that would be registered: what is in service now, with the release's image.
+
+        Its variables are its own, secrets by reference; those of the environment are not among them.
+        """
+        service = EcsService.at(place_of(target))
+        definition = service.definition(service.state().definition)
+        image = f"{repository_of(software.image or definition.image)}@{software.digest}"
+        request = service.as_sent(definition.request(image, {VERSION: software.version}))
+        return [Document("task-definition.json", json.dumps(request, indent=2, sort_keys=True, default=str) + "\n")]
 
     def check_settings(self, given: Mapping[str, Any]) -> dict[str, str]:
         """What is wrong with driver settings, in words, by key."""
@@ -114,11 +133,12 @@ def _setting(target: Target, key: str) -> Any:
     return target.settings.get(key, DEFAULTS[key])
 
 
-def _instance(target: Target) -> str:
+def instance_name(target: Target) -> str:
+    """What the service's one row is called."""
     return target.instances[0].name if target.instances else target.service
 
 
-def _place(target: Target) -> Arguments:
+def place_of(target: Target) -> Arguments:
     """Which service it is, and how to ask. Raises StepError when the settings do not say."""
     given = {key: value for key, value in target.settings.items() if key in DEFAULTS}
     wrong = {key: "is missing" for key in REQUIRED if key not in given} | EcsDriver().check_settings(given)
@@ -166,7 +186,7 @@ def _renewal(target: Target, now: RunningRevision, to: Software) -> Rollout:
             f"{to.version} has no image digest, so nobody could say what would run. Add the release with its digest."
         )
         raise StepError(words, permanent=True)
-    place, runs = _place(target), _what_runs(now)
+    place, runs = place_of(target), _what_runs(now)
     image = f"{repository_of(to.image or now.image)}@{to.digest}"
     register = {"place": place, "runs": runs, "image": image, "version": to.version}
     back = (
@@ -190,7 +210,7 @@ def _renewal(target: Target, now: RunningRevision, to: Software) -> Rollout:
 
 def _forced(target: Target, now: RunningRevision, to: Software) -> Rollout:
     """The definition stays, so there is no former one to go back to: ECS's breaker alone guards the rollout."""
-    place, runs = _place(target), _what_runs(now)
+    place, runs = place_of(target), _what_runs(now)
     update = {"place": place, "runs": runs, "to": SAME}
     stable, *check = _arrival(target, place, "", SAME, ())
     image = {"place": place, "digest": to.digest}
@@ -206,3 +226,27 @@ def _forced(target: Target, now: RunningRevision, to: Software) -> Rollout:
     }
     tag = f"the tag in {runs['family']} decides what runs there (force_new_deployment)"
     return Rollout(steps, (), (change,), unforeseen=f"{tag}; point it to {to.version}, then deploy that")
+
+
+# --- how many tasks, for disaster recovery ------------------------------------------------------------
+
+
+def _scaling(target: Target, count: int, software: Software | None, key: str) -> Scaling:
+    place = place_of(target)
+    digest = software.digest if software else ""
+    wanted = {"place": place, "count": count, "digest": digest}
+    name = target.service
+    begin = [_spec(target, f"{key}/scale", f"ask for {count} tasks of {name}", "ecs.scale", wanted)]
+    if digest and software:
+        register = {"place": place, "digest": digest, "version": software.version}
+        title = f"register {name} {software.version} by its digest"
+        begin.insert(0, _spec(target, f"{key}/register", title, "ecs.scale-register", register))
+    seconds = _setting(target, "stable_seconds")
+    if count == 0:
+        down = _spec(target, f"{key}/down", f"see that no task of {name} runs", "ecs.down", {"place": place},
+                     timeout=seconds)  # fmt: skip
+        return Scaling(tuple(begin), (down,))
+    url = target.url.rstrip("/") + target.health_path if "://" in target.url else ""
+    up = _spec(target, f"{key}/up", f"wait until {count} tasks of {name} are well", "ecs.scaled",
+               {**wanted, "url": url, "checks": _setting(target, "checks")}, timeout=seconds)  # fmt: skip
+    return Scaling(tuple(begin), (up,))

@@ -6,6 +6,7 @@
     wanted.json       what was started last; while process.lock is held, this is what runs
     instance.json     the process's own words, its pid among them; removed before each start
     out-of-rotation   while this file exists, /ready answers 503
+    held.json         stopped on purpose, by a recovery say, and what ran last: only a start of a step lifts it
     service.log       what the process prints
 
 1. A change takes control.lock, then compares its fence and writes it down, then acts. A worker that was frozen
@@ -81,6 +82,16 @@ class InstanceFolder:
         pid = _read(self.path / "instance.json").get("pid")
         return pid if isinstance(pid, int) else None
 
+    @property
+    def is_held(self) -> bool:
+        """It was stopped on purpose: nobody but a step that was approved may start it again."""
+        return (self.path / "held.json").exists()
+
+    @property
+    def ran_last(self) -> dict[str, Any]:
+        """What runs, or ran when it was stopped on purpose: "version" and "digest"; empty where nobody knows."""
+        return self.wanted or _read(self.path / "held.json")
+
     def runs(self, digest: str) -> bool:
         """Whether this release is up."""
         return self.pid is not None and self.occupied and self.wanted.get("digest") == digest
@@ -121,11 +132,19 @@ class InstanceFolder:
             os.close(descriptor)
 
     def start(
-        self, hand: Hand, command: Sequence[str], variables: Mapping[str, str], *, version: str, digest: str
+        self,
+        hand: Hand,
+        command: Sequence[str],
+        variables: Mapping[str, str],
+        *,
+        version: str,
+        digest: str,
+        configuration: str = "",
     ) -> bool:
         """Start a process, unless the release runs already; says whether it did. Call it under control.
 
-        Raises StepError when another release runs.
+        configuration: the fingerprint of the variables, kept beside the release. Raises StepError when another
+        release runs.
         """
         if self.occupied:
             if self.wanted.get("digest") == digest:
@@ -136,9 +155,11 @@ class InstanceFolder:
             if not _within(1.0, hand, lambda: _locked(lock, fcntl.LOCK_EX)):
                 raise StepError(f"Somebody is just looking at {self.name}.")
             (self.path / "instance.json").unlink(missing_ok=True)
-            _write(self.path / "wanted.json", json.dumps({"version": version, "digest": digest}))
+            wanted = {"version": version, "digest": digest, "configuration": configuration}
+            _write(self.path / "wanted.json", json.dumps(wanted))
             hand.check()
             self._spawn(command, variables, lock)
+            self.let_go()
         finally:
             os.close(lock)
         return True
@@ -164,6 +185,30 @@ class InstanceFolder:
                 return time.monotonic() - begun
             hand.log(f"{self.name}: did not end within {patience:g} s of {number.name}")
         raise StepError(f"{self._what()} on {self.name} (process {self.pid}) does not end.")
+
+    def hold(self) -> None:
+        """Keep it stopped from now on, and remember what runs. Call it under control."""
+        _write(self.path / "held.json", json.dumps(self.ran_last))
+
+    def let_go(self) -> None:
+        """It is no longer to be kept stopped; a start does this by itself. Call it under control."""
+        (self.path / "held.json").unlink(missing_ok=True)
+
+    def ask_to_end(self, hand: Hand) -> bool:
+        """Tell whatever runs to end, and do not wait for it; says whether anything runs. Call it under control."""
+        if not self.occupied:
+            return False
+        hand.check()
+        self._signal(signal.SIGTERM)
+        return True
+
+    def kill(self, hand: Hand) -> bool:
+        """Kill whatever runs, as an accident would, and wait until it is gone; says whether anything ran."""
+        if self.pid is None or not self.occupied:
+            return False
+        self._signal(signal.SIGKILL)
+        _within(GRACE_SECONDS, hand, lambda: not self.occupied)
+        return True
 
     def take_out(self) -> None:
         """Have /ready answer 503. Call it under control."""

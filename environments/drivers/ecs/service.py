@@ -12,6 +12,7 @@ from typing import Any
 from controlplane.operations.errors import StepError
 from controlplane.operations.plans import Arguments, digest_of
 from environments.aws import CHANGE_ATTEMPTS, READ_ATTEMPTS, Account, ecs, in_words
+from environments.image_names import tag_of
 
 # Docker labels of the container: who registered a revision, and which version it is.
 OPERATION = "controlplane.operation"
@@ -28,23 +29,6 @@ def short(arn: str) -> str:
 def revision_of(arn: str) -> int:
     """The number of a task definition's revision."""
     return int(arn.rpartition(":")[2])
-
-
-def repository_of(image: str) -> str:
-    """An image's name without tag and digest."""
-    name = image.partition("@")[0]
-    head, slash, last = name.rpartition("/")
-    return head + slash + last.partition(":")[0]
-
-
-def tag_of(image: str) -> str:
-    """An image's tag, "" without one."""
-    return image.partition("@")[0].rpartition("/")[2].partition(":")[2]
-
-
-def digest_in(image: str) -> str:
-    """The digest an image is pinned to, "" when a tag decides."""
-    return image.partition("@")[2]
 
 
 @dataclass(frozen=True)
@@ -215,6 +199,12 @@ class EcsService:
         own = {key: answer["taskDefinition"][key] for key in ("taskDefinitionArn", "revision")}
         return Definition({**inputs, **own}, self.container)
 
+    def is_active(self, name: str) -> bool:
+        """Whether a revision may be brought into service; one that was deregistered may not."""
+        with in_words("ecs:DescribeTaskDefinition", f"task definition {short(name)}"):
+            answer = self._client.describe_task_definition(taskDefinition=name)
+        return str(answer["taskDefinition"].get("status", "")) == "ACTIVE"
+
     def newest(self, family: str, at_least: int) -> int:
         """The number of the family's newest active revision, or the one given if there is no newer."""
         return max([at_least, *map(revision_of, self._newer(family, at_least))])
@@ -236,9 +226,13 @@ class EcsService:
                     break
         return names
 
+    def as_sent(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Without what ECS only tells: its number, when it was registered, by whom."""
+        return {key: value for key, value in request.items() if key in self._inputs}
+
     def register(self, request: Mapping[str, Any]) -> str:
         """Register a revision; returns its ARN. Sent once: after no answer, look before sending it again."""
-        values = {key: value for key, value in request.items() if key in self._inputs}
+        values = self.as_sent(request)
         with in_words("ecs:RegisterTaskDefinition", f"task definition {values['family']}"):
             answer = ecs(self.account, CHANGE_ATTEMPTS).register_task_definition(**values)
         return answer["taskDefinition"]["taskDefinitionArn"]

@@ -1,0 +1,1 @@
+"""Containers on hosts with Docker or Podman, behind a load balancer."""
