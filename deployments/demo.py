@@ -6,31 +6,39 @@ development got theirs by real deployments, run right here by the engine.
 
 import hashlib
 import json
+import logging
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.audit.record import SYSTEM, record
 from controlplane.operations import engine
-from controlplane.operations.errors import StepError
+from controlplane.operations.errors import OperationError, StepError
 from controlplane.operations.models import OperationLock
+from deployments import demo_hosts
 from deployments.models import Deployment, Release
 from deployments.services import create_release, request_deployment
 from environments.drivers import DRIVERS
 from environments.drivers.base import Instance, Target
-from environments.drivers.local import folder_of, instance_folder, start_arguments
+from environments.drivers.local.driver import folder_of, start_arguments
+from environments.drivers.local.steps import instance_folder
 from environments.models import ConfigEntry, Environment, Placement
 from environments.targets import target_of
 
+log = logging.getLogger(__name__)
+
 SERVICE = "pitchey-backend"
+IMAGE = f"registry.pitchey.com/{SERVICE}"
 VERSIONS = ("1.4.0", "1.5.0", "1.6.0")
 HISTORY = (("staging", "1.4.0"), ("staging", "1.5.0"), ("staging", "1.6.0"), ("development", "1.6.0"))
 REASON = "demo:"
@@ -46,6 +54,7 @@ class Hand:
     def __init__(self, fence: int | None = None) -> None:
         """fence: that of somebody who is to go on afterwards; else a new one, after which no earlier one counts."""
         self.fence = _next_fence() if fence is None else fence
+        self.checkpoint: dict[str, Any] = {}
 
     def check(self) -> None:
         """No lease that could be lost."""
@@ -60,12 +69,32 @@ class Hand:
     def mask(self, *values: str) -> None:
         """Nothing is shown."""
 
+    def save_checkpoint(self, **values: Any) -> None:
+        """For as long as this hand is there: nobody goes on after it."""
+        self.checkpoint |= values
+
+    def together(self) -> AbstractContextManager[None]:
+        """Nothing is written down that could be there by half."""
+        return nullcontext()
+
+    def did(self, what: str, subject: str, **facts: Any) -> None:
+        """There is no plan that it could be compared with."""
+
+
+def configuration(sample: Path) -> Path:
+    """The file to apply, with staging where it is to run from now on."""
+    if demo_hosts.decide(IMAGE, VERSIONS):
+        _stop(_local_placements().filter(environment__slug=demo_hosts.SLUG))  # its containers use the same ports
+    return demo_hosts.configuration(sample)
+
 
 def prepare() -> None:
     """Bring the demo up; quick when it is. One that was killed on the way is finished by the next."""
     _give_passwords()
     _make_secrets()
-    _make_history()
+    with demo_hosts.at_hand():
+        _make_history()
+        _move_in()
     for placement in _local_placements():
         if OperationLock.objects.filter(name=placement.environment.slug).exists():
             _start_again(placement)
@@ -74,18 +103,28 @@ def prepare() -> None:
 
 
 def stop() -> None:
-    """Stop every instance of this data folder."""
+    """Stop every instance of this data folder that is a process; bin/run stops the containers itself."""
+    _stop(_local_placements())
+
+
+def _stop(placements: Iterable[Placement]) -> None:
     hand = Hand()
-    for placement in _local_placements():
-        for _, folder in _folders(target_of(placement)):
-            digest = folder.wanted.get("digest")
-            if digest:
-                with folder.control(hand):
-                    folder.stop(hand, digest)
+    running = [
+        (folder, digest)
+        for placement in placements
+        for _, folder in _folders(target_of(placement))
+        if (digest := folder.wanted.get("digest"))
+    ]
+    for folder, _ in running:  # all are told before one is waited for: each takes its time to end
+        with folder.control(hand):
+            folder.ask_to_end(hand)
+    for folder, digest in running:
+        with folder.control(hand):
+            folder.stop(hand, digest)
 
 
-def _local_placements() -> list[Placement]:
-    return list(Placement.objects.filter(environment__driver="local").select_related("environment", "service"))
+def _local_placements() -> QuerySet[Placement]:
+    return Placement.objects.filter(environment__driver="local").select_related("environment", "service")
 
 
 def _folders(target: Target) -> Iterator[tuple[Instance, Any]]:
@@ -130,11 +169,31 @@ def _make_history() -> None:
         engine.run(operation.pk, "demo")
 
 
+def _move_in() -> None:
+    """Have in containers what ran as processes until now: a deployment like any other, in staging's history."""
+    alice = Person.objects.filter(username="alice").first()
+    placement = Placement.objects.filter(environment__slug=demo_hosts.SLUG).exclude(version="").first()
+    if alice is None or placement is None or not demo_hosts.is_empty():
+        return
+    release = Release.objects.filter(service=placement.service, version=placement.version).first()
+    if release is None or OperationLock.objects.filter(name=demo_hosts.SLUG).exists():
+        return
+    try:
+        operation = request_deployment(
+            Actor(alice, via="demo"), environment=placement.environment, release=release,
+            reason=f"{REASON} {demo_hosts.SLUG} moves into containers",
+        )  # fmt: skip
+    except OperationError as error:
+        log.warning("%s stays empty: %s", demo_hosts.SLUG, error)  # its page shows it, and Deploy mends it
+        return
+    engine.run(operation.pk, "demo")
+
+
 def _release(actor: Actor, version: str) -> Release:
     name = hashlib.sha256(f"{SERVICE} {version}".encode()).hexdigest()
     return create_release(
-        actor, service=SERVICE, version=version, image=f"registry.pitchey.com/{SERVICE}:{version}",
-        digest=f"sha256:{name}", commit=name[:40], ci=Release.CI.PASSED,
+        actor, service=SERVICE, version=version, image=f"{IMAGE}:{version}",
+        digest=demo_hosts.digests().get(version, f"sha256:{name}"), commit=name[:40], ci=Release.CI.PASSED,
     )  # fmt: skip
 
 
@@ -148,10 +207,10 @@ def _baseline(release: Release) -> None:
 
 
 def start_missing(placement: Placement) -> None:
-    """What a deployment left there, in rotation."""
+    """What a deployment left there, in rotation; what a recovery stopped stays stopped."""
     hand = Hand()
     for instance, folder in _folders(target_of(placement)):
-        if not folder.occupied:
+        if not folder.occupied and not folder.is_held:
             _start(placement, instance, placement.version, placement.digest, hand)
             with folder.control(hand):
                 folder.put_back()
@@ -161,7 +220,7 @@ def _start_again(placement: Placement) -> None:
     """In the middle of an operation: each as it was, like a machine that comes up again, and under its fence."""
     for instance, folder in _folders(target_of(placement)):
         wanted = folder.wanted
-        if wanted and not folder.occupied:
+        if wanted and not folder.occupied and not folder.is_held:
             _start(placement, instance, wanted["version"], wanted["digest"], Hand(folder.fence))
 
 

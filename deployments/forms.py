@@ -8,6 +8,7 @@ from django.db.models import Q
 
 from controlplane.operations.search import words_query
 from controlplane.operations.states import State
+from controlplane.web.moments import MomentField
 from deployments.models import Release
 from environments.models import Environment
 
@@ -17,23 +18,24 @@ class RequestForm(forms.Form):
 
     release = forms.ModelChoiceField(Release.objects.select_related("service"), widget=forms.HiddenInput)
     plan_digest = forms.CharField(widget=forms.HiddenInput)
+    strategy = forms.CharField(required=False, widget=forms.HiddenInput)
     reason = forms.CharField(
         max_length=2000,
         widget=forms.Textarea(attrs={"rows": 2}),
         help_text="Shown to whoever approves it, and kept for good.",
     )
-    scheduled_for = forms.DateTimeField(
+    scheduled_for = MomentField(required=False, label="Planned start (UTC)", help_text="Empty: as soon as it may.")
+    start_by = MomentField(
         required=False,
-        label="Planned start (UTC)",
-        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
-        help_text="Empty: as soon as it may.",
+        label="Not later than (UTC)",
+        help_text="Not started by then, it expires. Empty: it waits as long as it has to.",
     )
     confirm = forms.CharField(required=False, widget=forms.TextInput(attrs={"autocomplete": "off"}))
 
-    def __init__(self, *args: Any, environment: Environment, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, environment: Environment, approvals: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.environment = environment
-        if environment.approvals_required == 0:
+        if approvals == 0:
             del self.fields["confirm"]
             return
         self.fields["confirm"].label = f"Type {environment.slug} to show that you mean it"
@@ -45,6 +47,15 @@ class RequestForm(forms.Form):
         if typed.lower() not in (self.environment.slug.lower(), self.environment.name.lower()):
             raise forms.ValidationError(f"This changes {self.environment.slug}: type its name.")
         return typed
+
+
+class AdoptionForm(RequestForm):
+    """Ask for what runs to be taken for what was deployed: why, and where approvals are needed, the name."""
+
+    release = None  # type: ignore[assignment]
+    strategy = None  # type: ignore[assignment]
+    scheduled_for = None  # type: ignore[assignment]
+    start_by = None  # type: ignore[assignment]
 
 
 class DeploymentFilter(forms.Form):

@@ -1,7 +1,7 @@
 """What the pages of deployments and releases list, for one person, in a fixed number of queries."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from django.db.models import QuerySet
 from django.http import Http404
@@ -36,7 +36,9 @@ def visible_releases(actor: Actor) -> QuerySet[Release]:
 
 def load_release(actor: Actor, service: str, version: str) -> Release:
     """The release, or Http404 for who sees no environment of its service."""
-    found = get_object_or_404(Release.objects.select_related("service"), service__slug=service, version=version)
+    found = get_object_or_404(
+        Release.objects.select_related("service", "report__pipeline"), service__slug=service, version=version
+    )
     if not visible_releases(actor).filter(pk=found.pk).exists():
         words = "They see no environment in which its service has a place."
         record_denied(actor.who, "access.denied", f"see release {found}", reason=words)
@@ -51,3 +53,17 @@ def where_they_run(actor: Actor, releases: Iterable[Release]) -> dict[int, list[
     for placement in placements:
         by_software[placement.service_id, placement.version, placement.digest].append(placement)
     return {release.pk: by_software[release.service_id, release.version, release.digest] for release in releases}
+
+
+def images_deployed(placements: Sequence[Placement]) -> dict[int, str]:
+    """By placement: the image of the release that was deployed there, where it is known; one query."""
+    known = Release.objects.filter(digest__in={one.digest for one in placements if one.digest})
+    images: dict[tuple[int | str, ...], str] = {}
+    for row in known.only("service_id", "version", "digest", "image").order_by("pk"):
+        # Of that very version; else of the newest with the digest.
+        images |= dict.fromkeys([(row.service_id, row.digest, row.version), (row.service_id, row.digest)], row.image)
+    found = {
+        one.pk: images.get((one.service_id, one.digest, one.version)) or images.get((one.service_id, one.digest), "")
+        for one in placements
+    }
+    return {key: image for key, image in found.items() if image}

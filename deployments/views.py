@@ -14,8 +14,9 @@ from controlplane.operations.keyset import key_in, page_of
 from controlplane.operations.planned import Planned
 from deployments.forms import DeploymentFilter, RequestForm
 from deployments.listing import load_release, visible_deployments, visible_releases, visible_services, where_they_run
-from deployments.models import Deployment, Release
-from deployments.services import KIND, Draft, draft, request_deployment, rollback_release
+from deployments.models import CommitNotice, Deployment, Release
+from deployments.policies import policy_of
+from deployments.services import KIND, Draft, draft, request_deployment, rollback_release, ways_to
 from environments.access import load_environment, visible_environments
 from environments.models import Environment, Placement
 
@@ -59,10 +60,12 @@ def release(request: HttpRequest, service: str, version: str) -> HttpResponse:
     actor = actor_of(request)
     found = load_release(actor, service, version)
     homes = Environment.objects.filter(placements__service=found.service)
+    history = visible_deployments(actor).filter(release=found).order_by("-pk")[:CHOICES]
     context = {
         "release": found,
+        "notices": CommitNotice.objects.filter(pk__in=[row.pk for row in history]).select_related("operation"),
         "places": where_they_run(actor, [found])[found.pk],
-        "history": visible_deployments(actor).filter(release=found).order_by("-pk")[:CHOICES],
+        "history": history,
         "targets": [home for home in homes if actor.may(Role.OPERATOR, [home.slug])],
     }
     return render(request, "deployments/release.html", context)
@@ -86,6 +89,9 @@ def deploy(request: HttpRequest, slug: str) -> HttpResponse:
     if wanted := key_in((request.POST or request.GET).get("release", "")):
         return _propose(request, actor, environment, get_object_or_404(offered, pk=wanted), Deployment.Kind.DEPLOY)
     service = request.GET.get("service", "")
+    named = offered.filter(service__slug=service, version=request.GET.get("version", ""))
+    if "version" in request.GET and (release := named.first()):
+        return _propose(request, actor, environment, release, Deployment.Kind.DEPLOY)
     choices = offered.filter(service__slug=service) if service else offered
     context = {"environment": environment, "placements": placements, "choices": choices.order_by("-pk")[:CHOICES]}
     return render(request, "deployments/choose.html", context)
@@ -107,10 +113,13 @@ def rollback(request: HttpRequest, slug: str, service: str) -> HttpResponse:
 
 def _propose(request: HttpRequest, actor: Actor, environment: Environment, release: Release, kind: str) -> HttpResponse:
     """The plan, and the form that asks for it: 422 keeps what was typed, 409 shows the plan as it is now."""
-    form = RequestForm(request.POST or None, initial={"release": release}, environment=environment)
+    approvals = policy_of(environment).approvals_required
+    initial = {"release": release}
+    form = RequestForm(request.POST or None, initial=initial, environment=environment, approvals=approvals)
     status, problem = 200 if request.method == "GET" else 422, ""
     if form.is_valid():
-        said = {name: form.cleaned_data[name] for name in ("reason", "scheduled_for", "plan_digest")}
+        names = ("reason", "scheduled_for", "start_by", "plan_digest", "strategy")
+        said = {name: form.cleaned_data[name] for name in names}
         try:
             return redirect(request_deployment(actor, environment=environment, release=release, kind=kind, **said))
         except OperationError as error:
@@ -118,14 +127,17 @@ def _propose(request: HttpRequest, actor: Actor, environment: Environment, relea
             problem = str(error)
         except StepError as error:
             status, problem = 409, str(error)
-    made, cannot = _drafted(environment, release, kind)
+    strategy = (request.POST or request.GET).get("strategy", "")
+    made, cannot = _drafted(environment, release, kind, strategy)
     context = {"form": form, "problem": problem, "release": release, "environment": environment, "kind": kind}
+    context["approvals"] = approvals
+    context["ways"] = ways_to(environment, release, kind, made.strategy if made else strategy)
     return render(request, "deployments/request.html", context | _shown(actor, made, cannot), status=status)
 
 
-def _drafted(environment: Environment, release: Release, kind: str) -> tuple[Draft | None, str]:
+def _drafted(environment: Environment, release: Release, kind: str, strategy: str) -> tuple[Draft | None, str]:
     try:
-        return draft(environment, release, kind), ""
+        return draft(environment, release, kind, strategy), ""
     except (StepError, OperationError) as error:
         return None, str(error)
 

@@ -17,12 +17,20 @@ class Release(models.Model):
         PENDING = "pending", "running"
         UNKNOWN = "", "not known"
 
+    class Migrations(models.TextChoices):
+        NONE = "none", "none"
+        REVERSIBLE = "reversible", "can be taken back"
+        ONE_WAY = "one-way", "cannot be taken back"
+        UNKNOWN = "", "not known"
+
     service = models.ForeignKey(Service, on_delete=models.PROTECT, related_name="releases")
     version = models.CharField(max_length=100)
     image = models.CharField(max_length=300)
     digest = models.CharField(max_length=80)
     commit = models.CharField(max_length=80, default="", blank=True)
     ci = models.CharField(max_length=10, choices=CI.choices, default=CI.UNKNOWN, blank=True)
+    # Whether what it changes in the database can be taken back, as its pipeline says.
+    migrations = models.CharField(max_length=10, choices=Migrations.choices, default=Migrations.UNKNOWN, blank=True)
     created_by_name = models.CharField(max_length=200)
     created_at = models.DateTimeField(db_default=Now())
 
@@ -49,6 +57,7 @@ class Deployment(models.Model):
     kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.DEPLOY)
     environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="deployments")
     release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="deployments")
+    strategy = models.CharField(max_length=20, default="rolling")  # a key of `strategies.STRATEGIES`
     from_version = models.TextField(default="", blank=True)  # several, in the middle of a change
     from_digest = models.CharField(max_length=80, default="", blank=True)
 
