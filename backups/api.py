@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from django.http import HttpResponse
 from ninja import Query, Router
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, StringConstraints
+from pydantic import BaseModel, StringConstraints
 
 from backups import services
 from backups.access import load_backup, visible_backups
@@ -24,7 +24,7 @@ from backups.asking import (
 )
 from backups.forms import CatalogFilter
 from backups.models import Backup
-from backups.restore_services import RestoreDraft, Wish, draft_restore, in_utc, request_restore
+from backups.restore_services import RestoreDraft, Wish, draft_restore, request_restore
 from controlplane.accounts.api import ApiRequest
 from controlplane.accounts.models import Role
 from controlplane.operations.answers import STATUS
@@ -33,6 +33,7 @@ from controlplane.operations.errors import OperationError
 from controlplane.operations.gates import Outcome
 from controlplane.operations.idempotency import DESCRIPTION, answer_once
 from controlplane.web.bodies import Body, Reason
+from controlplane.web.moments import Moment
 from controlplane.web.problems import problem, problems
 from controlplane.web.queries import Number, Parameters
 
@@ -99,7 +100,7 @@ class WishIn(Body):
     """target: scratch, new, existing, folder or configuration. moment: with its offset; only for any-moment backups."""
 
     target: Literal["scratch", "new", "existing", "folder", "configuration"]
-    moment: Annotated[AwareDatetime, Field(strict=False), AfterValidator(in_utc)] | None = None
+    moment: Moment | None = None
     database: Name = ""
     folder: Name = ""
     schema_name: Name = ""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
+from django.core.exceptions import NON_FIELD_ERRORS
 from django.forms import BaseForm
 from django.http import HttpResponse
 from ninja.errors import ValidationError
@@ -58,8 +59,8 @@ def ask(
 
 def refused(form: BaseForm, *where: str) -> ValidationError:
     """What a form of the pages says is wrong, each field named. where: of the form in the request, to be raised."""
-    return ValidationError([{"loc": (*where, name), "msg": " ".join(map(str, words))}
-                            for name, words in form.errors.items()])  # fmt: skip
+    return ValidationError([{"loc": where if name == NON_FIELD_ERRORS else (*where, name),
+                             "msg": " ".join(map(str, words))} for name, words in form.errors.items()])  # fmt: skip
 
 
 # --- plans --------------------------------------------------------------------------------------------

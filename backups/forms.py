@@ -1,7 +1,6 @@
 """What people type about backups, checked before anything else looks at it."""
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -9,10 +8,11 @@ from django.core.validators import MaxValueValidator
 from django.db.models import Q
 
 from backups.models import Backup, Kind, Policy, Restore
-from backups.restore_services import TARGETS, Wish, files_in_use, in_utc
+from backups.restore_services import TARGETS, Wish, files_in_use
 from backups.retention import LONGEST
 from backups.schedules import problem_with_schedule, problem_with_zone
 from controlplane.operations.search import words_query
+from controlplane.web.moments import MomentField
 
 
 class CatalogFilter(forms.Form):
@@ -61,11 +61,7 @@ class WishForm(forms.Form):
     """What somebody wants to have back, and where to: the first page of the restore, sent by GET."""
 
     target = forms.ChoiceField(widget=forms.RadioSelect, label="Where to")
-    moment = forms.DateTimeField(
-        required=False,
-        label="To which moment (UTC)",
-        widget=forms.DateTimeInput(attrs={"type": "datetime-local", "step": "1"}, format="%Y-%m-%dT%H:%M:%S"),
-    )
+    moment = MomentField(required=False, label="To which moment (UTC)", seconds=True)
     database = forms.CharField(required=False, max_length=49, label="Name of the database")
     schema = forms.CharField(required=False, max_length=63, label="Only this schema")
     table = forms.CharField(required=False, max_length=127, label="Only this table")
@@ -100,14 +96,6 @@ class WishForm(forms.Form):
         }
         for name, field in self.fields.items():
             field.help_text = hints.get(name, "")
-
-    def clean_moment(self) -> datetime | None:
-        """In UTC; whoever writes an address by hand may give it an offset."""
-        moment: datetime | None = self.cleaned_data["moment"]
-        try:
-            return moment and in_utc(moment)
-        except ValueError as error:
-            raise forms.ValidationError(f"{error}.") from error
 
     def wish(self) -> Wish:
         """What was typed, once it is valid."""

@@ -1,11 +1,12 @@
 """The truth about backups at a glance: per environment and policy, in a fixed number of queries."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.db import connection
+from django.db.models import OuterRef
 from django.db.models.functions import Now
 
 from backups.access import visible_policies
@@ -14,6 +15,7 @@ from backups.freshness import latest_of
 from backups.models import Backup, BackupAlert, Kind, Policy, RestorePoint
 from backups.window import Window, recoverable_of
 from controlplane.accounts.access import Actor
+from controlplane.operations import attached
 from controlplane.operations.models import Operation
 from controlplane.operations.states import ACTIVE
 from controlplane.web.tones import Tone
@@ -171,16 +173,18 @@ class Site:
 
 def overview(actor: Actor, *, details: bool = False) -> list[Site]:
     """Every environment with a policy that the person sees. details: what is under way, and restore points, too."""
-    policies: list[Policy] = list(visible_policies(actor).annotate(asked_at=Now()))
+    wrong = attached.rows(BackupAlert.objects.filter(policy=OuterRef("pk"), resolved_at=None).order_by("raised_at"))
+    policies: list[Policy] = list(visible_policies(actor).annotate(asked_at=Now(), wrong=wrong))
     if not policies:
         return []
+    alerts = [alert for policy in policies for alert in attached.made_of(BackupAlert, vars(policy)["wrong"])]
     now: datetime = vars(policies[0])["asked_at"]
     order = list(Kind)
     policies.sort(
         key=lambda one: (one.environment.position, one.environment.slug, order.index(Kind(one.kind)), one.slug)
     )
     sites: dict[int, Site] = {}
-    for view in views_of(policies, now, with_active=details):
+    for view in views_of(policies, now, with_active=details, alerts=alerts):
         place = view.policy.environment
         sites.setdefault(place.pk, Site(place)).policies.append(view)
     if details:
@@ -193,25 +197,29 @@ def _place(policy: Policy) -> tuple[int, str, int, str]:
     return place.position, place.slug, list(Kind).index(Kind(policy.kind)), policy.slug
 
 
-def views_of(policies: list[Policy], now: datetime, *, with_active: bool = True) -> list[PolicyView]:
-    """What the pages say of these policies, in the same order. now: by the database."""
+def views_of(
+    policies: list[Policy], now: datetime, *, with_active: bool = True, alerts: Iterable[BackupAlert] | None = None
+) -> list[PolicyView]:
+    """What the pages say of these policies, in the same order. now: by the database. alerts: if they are known."""
     latest = latest_of(policies, SPARK)
-    alerts = _alerts(policies)
+    if alerts is None:
+        alerts = BackupAlert.objects.filter(policy__in=policies, resolved_at=None).order_by("raised_at")
+    wrong = _by_policy(policies, alerts)
     active = _active(policies) if with_active else {}
     windows = recoverable_of([policy for policy in policies if policy.kind == Kind.PITR])
     return [
         PolicyView(
-            policy, now, latest[policy.pk].good, latest[policy.pk].proven, alerts[policy.pk], active.get(policy.pk, []),
+            policy, now, latest[policy.pk].good, latest[policy.pk].proven, wrong[policy.pk], active.get(policy.pk, []),
             windows.get(policy.pk, ()),
         )
         for policy in policies
     ]  # fmt: skip
 
 
-def _alerts(policies: list[Policy]) -> dict[int, list[BackupAlert]]:
+def _by_policy(policies: list[Policy], alerts: Iterable[BackupAlert]) -> dict[int, list[BackupAlert]]:
     found: dict[int, list[BackupAlert]] = defaultdict(list)
     by_number = {policy.pk: policy for policy in policies}
-    for alert in BackupAlert.objects.filter(policy__in=policies, resolved_at=None).order_by("raised_at"):
+    for alert in alerts:
         alert.policy = by_number[alert.policy_id]
         found[alert.policy_id].append(alert)
     return found

@@ -38,7 +38,7 @@ HowMany = Annotated[int, Field(ge=0, le=LONGEST)]
 ProposalDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 
 
-class AlertOut(BaseModel):
+class BackupAlertOut(BaseModel):
     """Something that is wrong now."""
 
     kind: AlertKind
@@ -72,7 +72,7 @@ class PolicyOut(BaseModel):
     rpo_promised: int
     rto: float | None
     rto_promised: int
-    alerts: list[AlertOut]
+    alerts: list[BackupAlertOut]
 
 
 class OnePolicyOut(PolicyOut):
@@ -170,9 +170,9 @@ def policy_out(view: PolicyView) -> PolicyOut:
     )
 
 
-def _alert_out(alert: BackupAlert) -> AlertOut:
+def _alert_out(alert: BackupAlert) -> BackupAlertOut:
     kind: Any = alert.kind
-    return AlertOut(kind=kind, words=alert.words, since=alert.raised_at, operation=alert.operation_id)
+    return BackupAlertOut(kind=kind, words=alert.words, since=alert.raised_at, operation=alert.operation_id)
 
 
 def one_policy_out(actor: Actor, policy: Policy) -> OnePolicyOut:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import PurePosixPath
 
 from backups.jobs import lock_of_restores
@@ -38,7 +38,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
 class Wish:
     """What somebody wants to have back, as they typed it. folder: below DATA_DIR/restored, "" for in place.
 
-    moment: in UTC, as the row will have it, or its plan would be another one at the start; see `in_utc`.
+    moment: in UTC, as the row will have it, or its plan would be another one at the start; see `web.moments`.
     """
 
     target: str
@@ -47,14 +47,6 @@ class Wish:
     folder: str = ""
     schema: str = ""
     table: str = ""
-
-
-def in_utc(moment: datetime) -> datetime:
-    """The same moment in UTC, for a Wish. Raises ValueError, in words, where there is none."""
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("In UTC this moment is before the year 1 or after the year 9999") from error
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ SILENT_SECONDS = 3600.0
 # The same values always come as the same text, whatever is set for the database or the role.
 SAME_TEXT = {"PGTZ": "UTC", "PGOPTIONS": "-c bytea_output=hex"}
 UNREACHABLE = ("server closed the connection", "terminating connection", "could not receive data",
-               "connection to server", "SSL SYSCALL error", "could not send data")  # fmt: skip
+               "connection to server", "no connection to the server", "SSL SYSCALL error",
+               "could not send data")  # fmt: skip
 
 
 class Dump:

@@ -20,7 +20,7 @@ from backups.engines.base import Hand
 from backups.engines.contents import PIECE
 from controlplane.operations.errors import StepError
 from environments.addresses import NoAnswer, connection_to
-from environments.secrets import resolve
+from environments.secrets import resolve, token_of
 
 ANSWER_SECONDS = 30.0
 TRIES = 5
@@ -87,7 +87,7 @@ class Registry:
         self._hand = hand
         self._username = credentials.username
         self._password = resolve(credentials.password) if credentials.password else ""
-        token = resolve(credentials.token) if credentials.token else ""
+        token = token_of(credentials.token) if credentials.token else ""
         hand.mask(*filter(None, (self._password, token)))
         self._fixed = f"Bearer {token}" if token else ""
         self._given: dict[str, str] = {}  # the header Authorization, by repository

@@ -25,6 +25,8 @@ CHECK_SECONDS = 60
 PROBLEMS_KEPT = 3
 # A dump made by newer programs sets what an older server does not know; the rows do not depend on it.
 HARMLESS = ("unrecognized configuration parameter",)
+# What pg_restore and those that load its tables for it say when one of them is gone, whoever notices first.
+DEAD_PROCESS = ("worker process died", "could not create worker process", "communication channel")
 ERROR = "pg_restore: error: "
 FINISHED = "pg_restore: finished item "
 
@@ -104,23 +106,25 @@ def _run(arguments: list[str], server: Server, hand: Hand, total: int) -> None:
                 hand.progress(told, total, "tables")
         said = program.said()
     if listener.problems:
-        raise _in_words(server, "; ".join(listener.problems))
+        raise _in_words(server, listener.problems)
     if status is not None and status < 0:
         raise StepError(f"pg_restore was killed by signal {-status} after {listener.tables} of {total} tables.")
     if status and not listener.harmless:
-        raise _in_words(server, f"pg_restore ended with status {status}: {' '.join(said.split())}")
+        raise _in_words(server, [f"pg_restore ended with status {status}: {' '.join(said.split())}"])
     if listener.harmless:
         hand.log(f"{listener.harmless} settings of a newer PostgreSQL were left out", level="warning")
     hand.progress(total, total, "tables")
 
 
-def _in_words(server: Server, said: str) -> StepError:
+def _in_words(server: Server, problems: list[str]) -> StepError:
+    said = "; ".join(problems)
     if "No space left on device" in said:
         return NoRoom(f"The disk of the server of {server} is full. Make room, then try again. It says: {said}",
                       permanent=True)  # fmt: skip
     if any(words in said for words in UNREACHABLE):
         return StepError(f"The connection to {server} was lost during the restore: {said}")
-    if "worker process died" in said:
+    # One that dies of what it read says so itself first, and then it is the dump that is to blame.
+    if all(any(words in problem for words in DEAD_PROCESS) for problem in problems):
         return StepError(f"A process of pg_restore was killed during the restore into {server}: {said}")
     return StepError(f"The dump cannot be restored into {server}: {said}", permanent=True)
 

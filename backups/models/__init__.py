@@ -1,0 +1,53 @@
+"""What `backups` stores."""
+
+from backups.models.catalog import (
+    Backup,
+    BackupAlert,
+    BackupRun,
+    Cleanup,
+    Kind,
+    Policy,
+    PolicyClock,
+    Restore,
+    RestorePoint,
+    ScratchDatabase,
+    Storage,
+    WalRange,
+    WalStream,
+)
+from backups.models.disaster import (
+    KitRun,
+    Readiness,
+    Recovery,
+    RecoveryClock,
+    RecoveryKit,
+    RecoveryPlan,
+    RegionLook,
+    RegionMend,
+    UploadsComparison,
+)
+
+__all__ = [
+    "Backup",
+    "BackupAlert",
+    "BackupRun",
+    "Cleanup",
+    "Kind",
+    "KitRun",
+    "Policy",
+    "PolicyClock",
+    "Readiness",
+    "Recovery",
+    "RecoveryClock",
+    "RecoveryKit",
+    "RecoveryPlan",
+    "RegionLook",
+    "RegionMend",
+    "Restore",
+    "RestorePoint",
+    "ScratchDatabase",
+    "Storage",
+    "UploadsComparison",
+    "WalRange",
+    "WalStream",
+]
