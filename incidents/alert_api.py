@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from django.http import Http404, HttpResponse
 from ninja import Query, Router
-from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from controlplane.accounts.access import require
 from controlplane.accounts.api import ApiRequest
@@ -16,6 +16,7 @@ from controlplane.operations.errors import Invalid
 from controlplane.operations.idempotency import DESCRIPTION, answer_once
 from controlplane.operations.keyset import page_of
 from controlplane.web.bodies import Body, Reason, Slug
+from controlplane.web.moments import Moment
 from controlplane.web.problems import problems
 from controlplane.web.queries import Number, Parameters
 from environments.models import Environment
@@ -94,8 +95,8 @@ class SilenceIn(Body):
     matchers: Matchers = ""
     environment: Annotated[str, StringConstraints(max_length=60, pattern=r"^[A-Za-z0-9_-]*$")] = ""
     kind: SilenceKind = "silence"
-    starts_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
-    ends_at: Annotated[AwareDatetime, Field(strict=False)]
+    starts_at: Moment | None = None
+    ends_at: Moment
     reason: Reason
 
 

@@ -123,7 +123,7 @@ class ResolveIn(Body):
     resolution: Reason
 
 
-class NoteIn(Body):
+class IncidentNoteIn(Body):
     text: Reason
 
 
@@ -301,7 +301,7 @@ def resolve_incident(request: ApiRequest, incident_id: int, body: ResolveIn) -> 
 
 
 @router.post(f"{ONE}/notes", summary="Add a note to the timeline", **CHANGED)
-def note_incident(request: ApiRequest, incident_id: int, body: NoteIn) -> HttpResponse:
+def note_incident(request: ApiRequest, incident_id: int, body: IncidentNoteIn) -> HttpResponse:
     """It cannot be taken back, only edited, with both versions kept."""
     who = request.auth.who
     return _act(request, incident_id, lambda: notes.add(incident_id, who, body.text), "incident.note")

@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import QuerySet, Subquery
 from django.urls import reverse
 
 from controlplane.accounts.access import Actor
-from controlplane.clock.database import database_time
 from controlplane.web.tones import Tone
-from environments.cards import Card, Contribution
-from environments.models import Environment
+from environments.cards import Card
 from incidents.auditor.invariants import INVARIANTS
 from incidents.auditor.looks import CHAIN, UNCHECKED
+from incidents.late import Answers, Question
 from incidents.models import AuditorAlarm, AuditorBeat
 
 SILENT_AFTER = timedelta(seconds=60)
@@ -23,29 +25,39 @@ OTHERS = {
 }
 
 
-def contribution(actor: Actor, environments: list[Environment]) -> Contribution:
-    """Cards of open alarms, and of an auditor that went silent; for those who may see the whole installation."""
+def _columns(actor: Actor) -> dict[str, Any]:
     if actor.scopes() is not None:
-        return Contribution("Auditor", "")
-    url = reverse("auditor")
-    alarms = list(AuditorAlarm.objects.filter(over_at=None).order_by("-id")[: AT_MOST + 1])
-    cards = [Card(Tone.BAD, "Auditor", alarm.words, url) for alarm in alarms]
+        return {}
+    alarms = AuditorAlarm.objects.filter(over_at=None).order_by("-id").values("words")[: AT_MOST + 1]
+    return {"alarms": ArraySubquery(alarms), "auditor_beat": Subquery(_beats()[:1])}
+
+
+def _cards(found: Answers) -> list[Card]:
+    url, alarms = reverse("auditor"), found["alarms"]
+    cards = [Card(Tone.BAD, "Auditor", words, url) for words in alarms]
     if len(alarms) > AT_MOST:
-        cards = [Card(Tone.BAD, f"The auditor has more than {AT_MOST} alarms", alarms[0].words, url)]
-    beat = last_beat()
-    if is_silent(beat):
+        cards = [Card(Tone.BAD, f"The auditor has more than {AT_MOST} alarms", alarms[0], url)]
+    if is_silent(found["auditor_beat"], found["now"]):
         cards.append(Card(Tone.WAIT, "Auditor is silent", "Nobody watches the escalation any more", url))
-    return Contribution("Auditor", "", cards=cards)
+    return cards
+
+
+# Open alarms, and an auditor that went silent; for those who may see the whole installation.
+ALARMS = Question(_columns, _cards)
 
 
 def last_beat() -> datetime | None:
     """When any auditor last had a good look; None if none ever ran."""
-    return AuditorBeat.objects.order_by("-beat_at").values_list("beat_at", flat=True).first()
+    return _beats().first()
 
 
-def is_silent(beat: datetime | None) -> bool:
+def _beats() -> QuerySet[AuditorBeat, datetime]:
+    return AuditorBeat.objects.order_by("-beat_at").values_list("beat_at", flat=True)
+
+
+def is_silent(beat: datetime | None, now: datetime) -> bool:
     """One ran, and it does no longer."""
-    return beat is not None and beat < database_time() - SILENT_AFTER
+    return beat is not None and beat < now - SILENT_AFTER
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from django.views.decorators.http import require_GET
 
 from controlplane.accounts.access import actor_of, require, signed_in
 from controlplane.accounts.models import Role
+from controlplane.clock.database import database_time
 from incidents.auditor_board import is_silent, last_beat, promises
 from incidents.models import AuditorAlarm, AuditorBeat
 
@@ -26,6 +27,6 @@ def auditor(request: HttpRequest) -> HttpResponse:
         "over": AuditorAlarm.objects.filter(over_at__isnull=False).order_by("-id")[:LATELY],
         "auditors": AuditorBeat.objects.order_by("-beat_at")[:LATELY],
         "beat": beat,
-        "silent": is_silent(beat),
+        "silent": is_silent(beat, database_time()),
     }
     return render(request, "incidents/auditor.html", context)

@@ -1,6 +1,5 @@
 """What the board says of incidents: what needs somebody first, and how each environment stands."""
 
-from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
@@ -9,37 +8,22 @@ from controlplane.web.templatetags.ui import duration
 from controlplane.web.tones import Tone
 from environments.cards import Card, Contribution, LineCell
 from environments.models import Environment
-from incidents import auditor_board
+from incidents import auditor_board, late
 from incidents.lessons import reminders
 from incidents.listing import Row, unresolved
 from incidents.models import Incident
-from incidents.runbook.board import missed_cards
+from incidents.runbook.board import MISSED
 
 CARDS = 4
 # Has the auditor an alarm, or gone silent? Is an action item overdue? Was a task of the runbook missed?
-ANYTHING = """
-    SELECT EXISTS (SELECT 1 FROM incidents_auditoralarm WHERE over_at IS NULL)
-        OR (SELECT max(beat_at) FROM incidents_auditorbeat) < clock_timestamp() - interval '60 seconds',
-        EXISTS (SELECT 1 FROM incidents_actionitem WHERE state = 'open' AND due_on < current_date),
-        EXISTS (SELECT 1 FROM incidents_runbookrun WHERE state = 'missed')
-"""
-SAYS = (auditor_board.contribution, reminders.overdue_cards, missed_cards)
+QUESTIONS = (auditor_board.ALARMS, reminders.OVERDUE, MISSED)
 
 
 def standing(actor: Actor, environments: list[Environment]) -> Contribution:
     """Cards for what is not over, the worst first; a line that says where."""
     rows = unresolved(actor)
     cells = {one.slug: _cell(one, [row.incident for row in rows]) for one in environments}
-    return Contribution("Incidents", "what people deal with", cells, [*_cards(rows), *_late(actor, environments)])
-
-
-def _late(actor: Actor, environments: list[Environment]) -> list[Card]:
-    """What else of ours is late or broken: mostly nothing, which one look at four indexes tells."""
-    with connection.cursor() as cursor:
-        cursor.execute(ANYTHING)
-        found = cursor.fetchone() or ()
-    says = [say for say, there in zip(SAYS, found, strict=True) if there]
-    return [card for say in says for card in say(actor, environments).cards]
+    return Contribution("Incidents", "what people deal with", cells, [*_cards(rows), *late.cards(actor, *QUESTIONS)])
 
 
 def _cards(rows: list[Row]) -> list[Card]:

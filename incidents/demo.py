@@ -1,9 +1,6 @@
 """The demo of `bin/run`: something to break and to mend again, and a finished incident with a deployment to blame."""
 
-import os
 import secrets
-import signal
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,12 +16,14 @@ from controlplane.operations.errors import Conflict, Invalid, Refused
 from controlplane.operations.models import Approval, Operation, Step
 from controlplane.operations.states import State, StepState
 from controlplane.web.tones import Tone
-from deployments.demo import start_missing
+from deployments.demo import Hand, start_missing
 from deployments.models import Deployment, Release
-from deployments.plans import deployment_plan
 from deployments.services import Draft, draft, request_deployment, software_of
+from deployments.strategies.rolling import rolling_plan
+from deployments.strategies.situation import Situation
 from environments.drivers import DRIVERS
-from environments.drivers.local import folder_of, instance_folder
+from environments.drivers.local.driver import folder_of
+from environments.drivers.local.steps import instance_folder
 from environments.models import HealthSample, Placement
 from environments.targets import target_of
 from incidents import timeline
@@ -62,10 +61,8 @@ def break_instance(who: Who, name: str) -> None:
     for instance in target_of(placement).instances:
         folder = instance_folder(folder_of(target_of(placement), instance))
         if instance.name == name:
-            if folder.pid is None or not folder.occupied:
+            if not folder.kill(Hand()):
                 raise Conflict(f"{name} does not run.")
-            with suppress(ProcessLookupError):
-                os.kill(folder.pid, signal.SIGKILL)
             _record(who, "demo.broken", name)
             return
     raise Invalid(f"There is no instance {name} in {ENVIRONMENT}.")
@@ -112,6 +109,8 @@ def prepare() -> None:
         return  # somebody has moved production on already
     opened = database_time() - AGO
     with transaction.atomic():
+        for one, age in ((before, timedelta(days=1)), (release, timedelta(hours=5))):
+            Release.objects.filter(pk=one.pk, created_at__gt=opened - age).update(created_at=opened - age)
         _samples(placement, opened)
         forth = _deployment(alice, bob, placement, release, at=opened - timedelta(minutes=4, seconds=9))
         back = _deployment(bob, alice, placement, before, at=opened + timedelta(minutes=14), came_from=release)
@@ -145,9 +144,12 @@ def _deployment(
         operation=operation, person=approves, person_name=approves.title_name, decision=Approval.Decision.APPROVED,
         plan_digest=operation.plan_digest, at=at,
     )  # fmt: skip
-    Step.objects.filter(operation=operation, phase=Step.Phase.MAIN).update(
-        state=StepState.SUCCEEDED, attempt=1, started_at=at, finished_at=finished
-    )
+    steps = list(Step.objects.filter(operation=operation, phase=Step.Phase.MAIN).order_by("position"))
+    each = (finished - at) / len(steps)
+    for number, step in enumerate(steps):
+        step.state, step.attempt = StepState.SUCCEEDED, 1
+        step.started_at, step.finished_at = at + number * each, at + (number + 1) * each
+    Step.objects.bulk_update(steps, ["state", "attempt", "started_at", "finished_at"])
     Operation.objects.filter(pk=operation.pk).update(
         state=State.SUCCEEDED, requested_at=at - timedelta(minutes=3), queued_at=at, started_at=at,
         finished_at=finished, outcome=f"{to.version} runs on every instance",
@@ -160,7 +162,8 @@ def _draft_from(placement: Placement, runs: Release, to: Release) -> Draft:
     """As if `runs` ran everywhere."""
     made = draft(placement.environment, runs)
     running = [replace(one, version=runs.version, digest=runs.digest, image=runs.image) for one in made.running]
-    way = deployment_plan(DRIVERS[placement.environment.driver], target_of(placement), running, software_of(to))
+    driver = DRIVERS[placement.environment.driver]
+    way = rolling_plan(driver, Situation(target_of(placement), running, driver.name), software_of(to))
     return replace(made, release=to, kind=Deployment.Kind.ROLLBACK, running=running, plan=way, gates=[])
 
 

@@ -1,6 +1,6 @@
 """A P1 locks its environments against deployments; two people may break the glass for a while.
 
-The way back stays open: rollbacks pass the lock of an incident (`deployments/gates.py`).
+The way back stays open: rollbacks pass the lock of an incident (`deployments/gates/turn.py`).
 """
 
 from datetime import timedelta
@@ -12,6 +12,8 @@ from django.db.models.functions import Now
 from controlplane.accounts.access import Actor
 from controlplane.audit.record import SYSTEM, Who, record
 from controlplane.clock.database import database_time
+from controlplane.operations import bypasses
+from controlplane.operations.bypasses import Part
 from controlplane.operations.errors import Conflict, Refused
 from controlplane.operations.transitions import said
 from controlplane.web.tones import Tone
@@ -39,7 +41,7 @@ def follow(incident: Incident) -> None:
             locks.lift(_who(incident), environment, one.lock_id)
             IncidentLock.objects.filter(pk=one.pk).update(lock=None)
             timeline.append(incident, CLOCK, NewEntry(Kind.CHANGE, f"{environment.slug} may be deployed to again"))
-    if not wanted:
+    if incident.is_resolved:
         BreakGlass.objects.filter(incident=incident, ended_at=None).update(ended_at=Now())
 
 
@@ -65,12 +67,15 @@ def _open_glass(incident: Incident) -> QuerySet[BreakGlass]:
 
 
 def ask(incident_id: int, actor: Actor, environment: Environment, reason: str) -> BreakGlass:
-    """Wish to deploy in spite of the lock. Raises Invalid without a reason, Conflict when one is open already."""
+    """Wish to deploy in spite of the lock and of what the policy there asks for.
+
+    Raises Invalid without a reason, Conflict when one is open already, or the incident is not about the environment.
+    """
     reason = said(reason, "Say why it cannot wait until the incident is over.")
     with transaction.atomic():
         incident = timeline.locked(incident_id)
-        if not IncidentLock.objects.filter(incident=incident, environment=environment, lock__isnull=False).exists():
-            raise Conflict(f"This incident does not lock {environment.slug}.")
+        if incident.is_resolved or environment.slug not in incident.environments:
+            raise Conflict(f"This incident is no reason to break the glass for {environment.slug}.")
         if BreakGlass.objects.filter(incident=incident, environment=environment, ended_at=None).exists():
             raise Conflict("Somebody has asked for it already: confirm that, or wait until it expires.")
         glass = BreakGlass.objects.create(
@@ -102,6 +107,15 @@ def confirm(incident_id: int, actor: Actor, glass_id: int) -> BreakGlass:
         words = f"Glass broken for {glass.environment.slug} until {until:%H:%M} UTC: {glass.reason}"
         timeline.append(incident, actor.who, NewEntry(Kind.CHANGE, words, Tone.BAD))
         follow(incident)
+        bypasses.note(
+            f"glass {glass.pk}",
+            what=f"Glass broken for {glass.environment.slug}, incident {incident.pk}: {incident.title}",
+            url=incident.get_absolute_url(),
+            scopes=[glass.environment.slug],
+            reason=glass.reason,
+            people=[Part(glass.asked_by_id, glass.asked_by_name), Part(actor.person.pk, actor.who.name)],
+            until=until,
+        )
         record(actor.who, "incident.break_glass", str(incident), scopes=[glass.environment.slug], reason=glass.reason,
                data={"asked by": glass.asked_by_name, "confirmed by": actor.who.name, "until": until})  # fmt: skip
     return glass

@@ -1,4 +1,4 @@
-"""Post-mortems, action items, contacts, messages and reports for programs: the same functions as the pages call."""
+"""Post-mortems, action items, messages and reports for programs: the same functions as the pages call."""
 
 from collections.abc import Callable
 from datetime import date, datetime
@@ -20,10 +20,9 @@ from controlplane.web.queries import Number, Parameters
 from incidents.access import load_incident, visible_incidents
 from incidents.lessons import action_items, documents
 from incidents.message_views import visible_deliveries
-from incidents.models import ActionItem, Contact, Delivery, Incident, Postmortem
+from incidents.models import ActionItem, Delivery, Incident, Postmortem
 from incidents.oncall.services import active_person
 from incidents.reports import Report, Times
-from incidents.runbook.access import require_any_role
 
 router = Router(tags=["incidents"])
 
@@ -125,17 +124,6 @@ class MessageQuery(Parameters):
 
     incident: Number = 0
     before: Number = 0
-
-
-class ContactOut(BaseModel):
-    """Somebody outside of the escalation."""
-
-    contact: str
-    name: str
-    email: str
-    phone: str
-    url: str
-    how: str
 
 
 class ReportQuery(Parameters):
@@ -280,7 +268,7 @@ def settle_item(request: ApiRequest, item_id: int, body: SettleIn) -> HttpRespon
                        scopes=found.environments)  # fmt: skip
 
 
-# --- messages, contacts, reports ----------------------------------------------------------------------
+# --- messages, reports --------------------------------------------------------------------------------
 
 
 @router.get("/messages", response={200: list[MessageOut], **problems(422)}, summary="What left for people")
@@ -297,15 +285,6 @@ def _message_out(delivery: Delivery) -> MessageOut:
         id=delivery.pk, incident=delivery.incident_id, person=delivery.page.person_name if delivery.page else "",
         **{name: getattr(delivery, name) for name in same},
     )  # fmt: skip
-
-
-@router.get("/contacts", response={200: list[ContactOut], **problems(403)}, summary="Whom one may call")
-def contacts_outside(request: ApiRequest) -> list[ContactOut]:
-    """At most 100, in the order of the page."""
-    require_any_role(request.auth, "look at the contacts")
-    rows = Contact.objects.all()[:AT_MOST]
-    return [ContactOut(contact=one.slug, name=one.name, email=one.email, phone=one.phone, url=one.url, how=one.how)
-            for one in rows]  # fmt: skip
 
 
 @router.get("/reports", response={200: ReportOut, **problems(422)}, summary="How incidents went")

@@ -64,21 +64,26 @@ def open_incident(
         else:
             incident, is_new = Incident.objects.create(**fields), True
         incident = timeline.locked(incident.pk)
-        if not is_new:
-            return incident, False
-        start_checklist(incident)
-        levels = plan.write_levels(incident, incident.opened_at)
-        words = f"Opened as {severity}" + (f": {reason}" if reason else "")
-        timeline.append(incident, who, NewEntry(Kind.STATE, words, Tone.BAD, data={"severity": severity}))
-        if not levels:
-            quiet = f"Nobody is paged for {severity}: no escalation policy names it"
-            timeline.append(incident, CLOCK, NewEntry(Kind.PAGE, quiet))
-        holds.follow(incident)
-        for channel in dict.fromkeys(notify):
-            outbox.notice(incident, channel, "opened", words)
-        record(who, "incident.opened", str(incident), scopes=incident.environments, reason=reason,
-               data={"severity": severity})  # fmt: skip
-    return incident, True
+        if is_new:
+            _begin(incident, who, reason, notify)
+    return incident, is_new
+
+
+def _begin(incident: Incident, who: Who, reason: str, notify: Sequence[str]) -> None:
+    """Everything that a new incident sets going, in the transaction that made it."""
+    severity = incident.severity
+    start_checklist(incident)
+    levels = plan.write_levels(incident, incident.opened_at)
+    words = f"Opened as {severity}" + (f": {reason}" if reason else "")
+    timeline.append(incident, who, NewEntry(Kind.STATE, words, Tone.BAD, data={"severity": severity}))
+    if not levels:
+        quiet = f"Nobody is paged for {severity}: no escalation policy names it"
+        timeline.append(incident, CLOCK, NewEntry(Kind.PAGE, quiet))
+    holds.follow(incident)
+    for channel in dict.fromkeys(notify):
+        outbox.notice(incident, channel, "opened", words)
+    record(who, "incident.opened", str(incident), scopes=incident.environments, reason=reason,
+           data={"severity": severity})  # fmt: skip
 
 
 def acknowledge(incident_id: int, who: Who, *, via: str = "", page_id: int | None = None) -> Incident:

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
 from django import forms
-from django.db.models import Prefetch, Q
+from django.db.models import OuterRef, Q
 from django.utils import timezone
 
 from controlplane.accounts.access import Actor
+from controlplane.operations import attached
 from controlplane.operations.keyset import Page, page_of
 from controlplane.operations.search import words_query
 from incidents.access import visible_incidents
@@ -89,15 +90,15 @@ def listing(actor: Actor, wanted: Q, before: int, after: int) -> Listing:
 
 
 def unresolved(actor: Actor, wanted: Q | None = None) -> list[Row]:
-    """What is not over, the worst first, then what nobody has, then the oldest: two queries."""
-    pending = Level.objects.filter(state=Level.State.PENDING).order_by("due_at", "number")
+    """What is not over, the worst first, then what nobody has, then the oldest: one query."""
+    pending = Level.objects.filter(incident=OuterRef("pk"), state=Level.State.PENDING).order_by("due_at", "number")
     rows = visible_incidents(actor).exclude(state=Incident.State.RESOLVED).filter(wanted or Q())
     rows = rows.defer(None).defer("search")  # whether there is a policy is shown
-    found = rows.select_related("commander").prefetch_related(Prefetch("levels", pending))
+    found = rows.select_related("commander").annotate(following=attached.rows(pending[:1]))
     ordered = list(found.order_by("severity", "-state", "opened_at")[:OPEN_AT_MOST])
     if not wanted and len(ordered) < OPEN_AT_MOST:
         vars(actor)[KEPT] = sum(one.state == Incident.State.OPEN for one in ordered)
-    return [Row(one, next(iter(one.levels.all()), None)) for one in ordered]
+    return [Row(one, next(iter(attached.made_of(Level, vars(one)["following"])), None)) for one in ordered]
 
 
 def unacknowledged(actor: Actor) -> int:

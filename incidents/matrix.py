@@ -51,6 +51,20 @@ class PolicyNow:
     levels: list[LevelNow]
 
     @property
+    def unheard(self) -> list[EscalationLevel]:
+        """Levels that page nobody anew: by PagerDuty alone, which an earlier level has told of the incident already.
+
+        All events of an incident have one dedup key, so for PagerDuty the second one is news of the first.
+        """
+        found, told = [], False
+        for row in self.levels:
+            ways = [holder.ways for holder in row.holders if holder.is_reached]
+            if told and ways and all(one == ["pagerduty"] for one in ways):
+                found.append(row.level)
+            told = told or any("pagerduty" in one for one in ways)
+        return found
+
+    @property
     def repeats_words(self) -> str:
         """What happens after the last level."""
         if not self.policy.repeats:

@@ -12,7 +12,7 @@ from incidents.models import Channel, ChannelKind, EscalationPolicy, Schedule, S
 SCHEDULE = "schedule:"
 
 
-class PolicyForm(forms.Form):
+class PolicyFields(forms.Form):
     """A policy without its levels."""
 
     name = forms.CharField(max_length=100)
@@ -25,7 +25,19 @@ class PolicyForm(forms.Form):
         min_value=1, max_value=LONGEST_SECONDS // 60, label="Minutes after the last level"
     )
     reason = forms.CharField(max_length=2000, label="Why", help_text="Kept in the audit trail.")
+
+
+class PolicyForm(PolicyFields):
+    """One that there is. shown: the digest of what was on the page."""
+
     shown = forms.CharField(widget=forms.HiddenInput)
+
+
+class NewPolicyForm(PolicyFields):
+    """One more, with its short name, which no other policy has."""
+
+    slug = forms.SlugField(max_length=60, label="Short name", help_text="As in matrix, or nights.")
+    field_order = ("slug", "name")
 
 
 class LevelForm(forms.Form):
@@ -86,18 +98,18 @@ LevelForms = forms.formset_factory(
 
 
 class PolicyEditing:
-    """Both forms together."""
+    """Both forms together. policy: None for one that is to be added."""
 
-    def __init__(self, policy: EscalationPolicy, shown: str, data: Any = None) -> None:
-        given = {"name": policy.name, "severities": policy.severities, "repeats": policy.repeats,
-                 "repeat_after": policy.repeat_after_seconds // 60, "shown": shown}  # fmt: skip
+    def __init__(self, policy: EscalationPolicy | None, shown: str = "", data: Any = None) -> None:
+        like = policy or EscalationPolicy()
+        given = {"name": like.name, "severities": like.severities, "repeats": like.repeats,
+                 "repeat_after": like.repeat_after_seconds // 60, "shown": shown}  # fmt: skip
         rows = [
             {"role": one.role, "after": one.after_seconds // 60, "channels": ", ".join(one.channels),
-             "targets": ", ".join(_word(target) for target in one.targets)}
-            for one in policy.levels.all()
+             "targets": ", ".join(word_of(target) for target in one.targets)}
+            for one in (policy.levels.all() if policy else ())
         ]  # fmt: skip
-        self.policy = policy
-        self.form = PolicyForm(data, initial=given)
+        self.form = (PolicyForm if policy else NewPolicyForm)(data, initial=given)
         self.levels = LevelForms(data, initial=None if data else rows, prefix="levels")
 
     def is_valid(self) -> bool:
@@ -117,7 +129,8 @@ class PolicyEditing:
                           tuple(one.plan() for one in kept))  # fmt: skip
 
 
-def _word(target: dict[str, str]) -> str:
+def word_of(target: dict[str, str]) -> str:
+    """A stored target as people write it."""
     return f"{SCHEDULE}{target['schedule']}" if "schedule" in target else target.get("person", "")
 
 

@@ -1,7 +1,7 @@
 """How people are reached: addresses by kind, checked, shown in part, and changed with an entry in the audit trail."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from django.db import transaction
@@ -60,10 +60,19 @@ class ReachOf:
 def everybody(actor: Actor) -> list[ReachOf]:
     """All active people; numbers whole only for operators, and for whose they are. Two queries."""
     rows = Person.objects.filter(is_active=True).prefetch_related("contact_methods")
+    return _as_seen(actor, rows.order_by("first_name", "username"))
+
+
+def one_of(actor: Actor, person: Person) -> ReachOf:
+    """The same of one person."""
+    return _as_seen(actor, [person])[0]
+
+
+def _as_seen(actor: Actor, people: Iterable[Person]) -> list[ReachOf]:
     in_full, is_admin = actor.may(Role.OPERATOR, []), actor.is_admin
     return [
         ReachOf(person, _ways(person, whole=in_full or person == actor.person), is_admin or person == actor.person)
-        for person in rows.order_by("first_name", "username")
+        for person in people
     ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from controlplane.accounts.access import Actor, require
 from controlplane.accounts.models import Role
@@ -18,8 +18,11 @@ from controlplane.operations.transitions import said
 from incidents.escalation import plan
 from incidents.models import EscalationLevel, EscalationPolicy
 
+# Held while somebody changes any policy: each severity belongs to one of them, so they are looked at together.
+MATRIX_LOCK = 4_857_110_042
 LEVELS_AT_MOST = 10
 LONGEST_SECONDS = 7 * 24 * 3600
+WHY = "Say why: it is kept for good."
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,9 @@ def digest_of(policy: EscalationPolicy) -> str:
 def change(actor: Actor, policy: EscalationPolicy, wanted: PolicyPlan, *, shown: str, reason: str) -> None:
     """Make the policy so. shown: the digest of what was on the page. Admins only. Raises Invalid, Conflict."""
     require(actor, Role.ADMIN, [], f"change the escalation policy {policy.slug}")
-    reason = said(reason, "Say why: it is kept for good.")
-    if words := problem_with_times(wanted.levels) or problem_with_severities(policy.slug, wanted.severities):
-        raise Invalid(f"{words[0].upper()}{words[1:]}.")
+    reason = said(reason, WHY)
     with transaction.atomic():
+        _check(policy.slug, wanted)
         kept = EscalationPolicy.objects.select_for_update().get(pk=policy.pk)
         before = as_stored(kept)
         if digest_of(kept) != shown:
@@ -84,9 +86,35 @@ def change(actor: Actor, policy: EscalationPolicy, wanted: PolicyPlan, *, shown:
         after = as_stored(EscalationPolicy.objects.get(pk=kept.pk))
         if before == after:
             raise Invalid("Nothing is different.")
-        transaction.on_commit(lambda: ring("news", "incidents"))
-        record(actor.who, "escalation.changed", f"escalation policy {kept.slug}", reason=reason,
-               data={"changes": changes_of(before, after)})  # fmt: skip
+        _recorded(actor, "escalation.changed", kept.slug, reason, changes_of(before, after))
+
+
+def create(actor: Actor, slug: str, wanted: PolicyPlan, *, reason: str) -> EscalationPolicy:
+    """One more policy, for incidents to come. Admins only. Raises Invalid, Conflict when its short name is taken."""
+    require(actor, Role.ADMIN, [], f"add the escalation policy {slug}")
+    reason = said(reason, WHY)
+    with transaction.atomic():
+        _check(slug, wanted)
+        if not EscalationPolicy.objects.get_or_create(slug=slug, defaults={"name": wanted.name})[1]:
+            raise Conflict(f"There is an escalation policy {slug} already: change that one, or choose another name.")
+        made = write(slug, wanted)
+        _recorded(actor, "escalation.added", slug, reason, changes_of({}, as_stored(made)))
+    return made
+
+
+def _check(slug: str, wanted: PolicyPlan) -> None:
+    """Raises Invalid for what no policy can be. Nobody else changes one until the end of the transaction."""
+    if words := problem_with_times(wanted.levels):
+        raise Invalid(f"{words[0].upper()}{words[1:]}.")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [MATRIX_LOCK])
+    if words := problem_with_severities(slug, wanted.severities):
+        raise Invalid(f"{words}.")
+
+
+def _recorded(actor: Actor, action: str, slug: str, reason: str, changes: Mapping[str, Any]) -> None:
+    transaction.on_commit(lambda: ring("news", "incidents"))
+    record(actor.who, action, f"escalation policy {slug}", reason=reason, data={"changes": changes})
 
 
 def changes_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -13,7 +13,7 @@ from incidents import matrix_reach, matrix_services
 from incidents.matrix import matrix
 from incidents.matrix_forms import PolicyEditing, ReachForm
 from incidents.models import EscalationPolicy
-from incidents.oncall.access import look
+from incidents.oncall.access import load_policy, look, may_add
 
 
 @signed_in
@@ -31,26 +31,51 @@ def show(request: HttpRequest) -> HttpResponse:
 def change(request: HttpRequest, slug: str) -> HttpResponse:
     """Another matrix for incidents to come."""
     actor = actor_of(request)
-    look(actor, f"open the escalation policy {slug}")
-    policy = get_object_or_404(EscalationPolicy.objects.prefetch_related("levels"), slug=slug)
-    require(actor, Role.ADMIN, [], f"change the escalation policy {slug}")
+    policy = load_policy(actor, slug, Role.ADMIN)
     digest = matrix_services.digest_of(policy)
     editing = PolicyEditing(policy, digest, request.POST if request.method == "POST" else None)
     if request.method == "GET":
-        return _changing(request, editing)
+        return _changing(request, policy, editing)
     if not editing.is_valid():
-        return _changing(request, editing, status=422)
+        return _changing(request, policy, editing, status=422)
     said = {name: editing.form.cleaned_data[name] for name in ("shown", "reason")}
     try:
         matrix_services.change(actor, policy, editing.plan(), **said)
     except OperationError as error:
         status = status_of(error, actor, "escalation.change", f"escalation policy {slug}", [])
-        return _changing(request, editing, problem=str(error), status=status)
+        return _changing(request, policy, editing, problem=str(error), status=status)
     return redirect(f"{reverse('matrix')}#{slug}")
 
 
-def _changing(request: HttpRequest, editing: PolicyEditing, *, problem: str = "", status: int = 200) -> HttpResponse:
-    context = {"editing": editing, "policy": editing.policy, "problem": problem}
+@signed_in
+@require_http_methods(["GET", "POST"])
+def add(request: HttpRequest) -> HttpResponse:
+    """One more matrix, for incidents to come."""
+    actor = actor_of(request)
+    may_add(actor, "an escalation policy")
+    editing = PolicyEditing(None, data=request.POST if request.method == "POST" else None)
+    if request.method == "GET":
+        return _changing(request, None, editing)
+    if not editing.is_valid():
+        return _changing(request, None, editing, status=422)
+    said = editing.form.cleaned_data
+    try:
+        matrix_services.create(actor, said["slug"], editing.plan(), reason=said["reason"])
+    except OperationError as error:
+        status = status_of(error, actor, "escalation.add", f"escalation policy {said['slug']}", [])
+        return _changing(request, None, editing, problem=str(error), status=status)
+    return redirect(f"{reverse('matrix')}#{said['slug']}")
+
+
+def _changing(
+    request: HttpRequest,
+    policy: EscalationPolicy | None,
+    editing: PolicyEditing,
+    *,
+    problem: str = "",
+    status: int = 200,
+) -> HttpResponse:
+    context = {"editing": editing, "policy": policy, "problem": problem}
     return render(request, "incidents/matrix_change.html", context, status=status)
 
 

@@ -20,7 +20,7 @@ from django.db.models import Max, Min, Q
 
 from controlplane.audit.models import Entry
 from controlplane.audit.record import Who
-from controlplane.operations.access import HEAVY, MACHINE
+from controlplane.operations.access import HEAVY
 from controlplane.operations.models import Approval, Operation
 from controlplane.operations.presentation import TONES, word_of
 from controlplane.operations.states import State
@@ -155,9 +155,8 @@ def _line(entry: Entry, operations: Mapping[int, Operation], approvals: Mapping[
 
 def _operation(entry: Entry, operation: Operation, approved: Sequence[str]) -> Line | None:
     state = State(entry.action.removeprefix("operation."))
-    machine = operation.requested_by_id is None and operation.requested_by_name.startswith(MACHINE)
     # A machine's operation is news once it goes wrong; its start, which nobody can know that of yet, is none.
-    if machine and state in (State.RUNNING, State.SUCCEEDED, State.CANCELLED):
+    if operation.is_by_machine and state in (State.RUNNING, State.SUCCEEDED, State.CANCELLED):
         return None
     said = f" (approved by {' and '.join(approved)})" if approved else ""
     data: dict[str, Any] = {"operation": operation.pk, "audit": entry.pk}

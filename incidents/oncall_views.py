@@ -13,10 +13,11 @@ from controlplane.operations.answers import status_of
 from controlplane.operations.errors import OperationError
 from incidents.models import Schedule
 from incidents.oncall import export, layers
-from incidents.oncall.access import load_schedule, look
+from incidents.oncall.access import load_schedule, look, may_add
 from incidents.oncall.calendar import CalendarPage, page_of, preview_of
 from incidents.oncall.forms import AbsenceForm, ImportForm, OverrideForm, SwapForm, active_people
 from incidents.oncall.layer_forms import Editing
+from incidents.oncall.layers import Plan
 from incidents.oncall.overview import overview
 from incidents.oncall.problems import names_in
 from incidents.oncall.rotation import Rota
@@ -29,7 +30,7 @@ def on_call(request: HttpRequest) -> HttpResponse:
     """Who is on call now, until when, who is next; and the reader's own shifts."""
     actor = actor_of(request)
     look(actor, "open on-call")
-    context = {"page": overview(actor), "may_operate": actor.may(Role.OPERATOR, [])}
+    context = {"page": overview(actor), "may_change": actor.may(Role.ADMIN, [])}
     return render(request, "incidents/on_call.html", context)
 
 
@@ -113,24 +114,42 @@ def _reader(request: HttpRequest, found: Schedule) -> Actor | None:
 def edit_layers(request: HttpRequest, slug: str) -> HttpResponse:
     """The layers of a schedule: a preview of four weeks with what is wrong in them, and only then saving."""
     actor = actor_of(request)
-    found = load_schedule(actor, slug, Role.ADMIN)
-    before = layers.stored(found)
+    return _edit(request, actor, load_schedule(actor, slug, Role.ADMIN))
+
+
+@signed_in
+@require_http_methods(["GET", "POST"])
+def add_schedule(request: HttpRequest) -> HttpResponse:
+    """One more schedule, previewed like the layers of any other."""
+    actor = actor_of(request)
+    may_add(actor, "a schedule")
+    return _edit(request, actor, None)
+
+
+def _edit(request: HttpRequest, actor: Actor, found: Schedule | None) -> HttpResponse:
+    before = layers.stored(found) if found else layers.NOTHING
     editing = Editing(found, before, request.POST if request.method == "POST" else None)
     context: dict[str, object] = {"schedule": found, "editing": editing}
-    status = 200
-    if request.method == "POST" and not editing.is_valid():
-        status = 422
-    elif request.method == "POST":
-        plan = editing.plan()
-        if request.POST.get("what") == "save":
-            said = {name: request.POST.get(name, "") for name in ("shown", "reason")}
-            try:
-                layers.change(actor, found, plan, **said)
-                return redirect(found)
-            except OperationError as error:
-                status = status_of(error, actor, "oncall.change", f"schedule {slug}", [])
-                context["problem"] = str(error)
-        rota = Rota(plan.time_zone, plan.layers)
-        context["preview"] = preview_of(found, plan.name, rota, database_time())
-        context["shown"] = layers.digest_of(before, plan)
+    if request.method == "GET":
+        return render(request, "incidents/schedule_layers.html", context)
+    if not editing.is_valid():
+        return render(request, "incidents/schedule_layers.html", context, status=422)
+    status, plan, slug = 200, editing.plan(), found.slug if found else editing.form.cleaned_data["slug"]
+    if request.POST.get("what") == "save":
+        try:
+            return redirect(_saved(request, actor, found, slug, plan))
+        except OperationError as error:
+            status = status_of(error, actor, "oncall.change", f"schedule {slug}", [])
+            context["problem"] = str(error)
+    proposed = found or Schedule(slug=slug)
+    context["preview"] = preview_of(proposed, plan.name, Rota(plan.time_zone, plan.layers), database_time())
+    context["shown"] = layers.digest_of(before, plan)
     return render(request, "incidents/schedule_layers.html", context, status=status)
+
+
+def _saved(request: HttpRequest, actor: Actor, found: Schedule | None, slug: str, plan: Plan) -> Schedule:
+    said = {name: request.POST.get(name, "") for name in ("shown", "reason")}
+    if found is None:
+        return layers.create(actor, slug, plan, **said)
+    layers.change(actor, found, plan, **said)
+    return found

@@ -18,7 +18,7 @@ from environments.samples import buckets_of
 from incidents import changes
 from incidents.changes import Suspect
 from incidents.listing import nobody_notified
-from incidents.models import Alert, BreakGlass, ChecklistItem, Incident, IncidentLock, Phase, TimelineEntry
+from incidents.models import Alert, BreakGlass, ChecklistItem, Incident, IncidentLock, Phase, Severity, TimelineEntry
 from incidents.reached import LevelView, levels_of
 from incidents.timeline import Kind
 
@@ -180,7 +180,8 @@ class IncidentPage:
 
     def _held(self, environment: Environment, lock: EnvironmentLock | None, glass: BreakGlass | None) -> Held:
         lock = lock if lock is not None and lock.released_at is None else None
-        may_ask = lock is not None and glass is None and self._actor.may(Role.OPERATOR, [environment.slug])
+        matters = lock is not None or self.incident.severity in (Severity.P1, Severity.P2)
+        may_ask = matters and glass is None and self._actor.may(Role.OPERATOR, [environment.slug])
         may_confirm = (
             glass is not None
             and glass.confirmed_at is None

@@ -16,8 +16,8 @@ from django.db import connection
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Role
 from controlplane.clock.database import database_time
+from controlplane.web.bars import Bars, bars_of
 from incidents.models import Severity
-from incidents.report_charts import Bars, bars_of
 
 SPANS = (30, 90, 365)
 ROWS = 10

@@ -101,8 +101,12 @@ def contact_edit(request: HttpRequest, slug: str) -> HttpResponse:
     actor = actor_of(request)
     found = load_contact(actor, slug)
     if request.method == "POST" and request.POST.get("what") == "remove":
-        services.remove_contact(actor, found)
-        messages.success(request, f"{found.name} is no contact any more.")
+        try:
+            services.remove_contact(actor, found)
+        except OperationError as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, f"{found.name} is no contact any more.")
         return redirect("contacts")
     return _contact(request, actor, ContactForm(request.POST or None, instance=found), found)
 
@@ -111,7 +115,7 @@ def _contact(request: HttpRequest, actor: Actor, form: ContactForm, found: Conta
     status = 200
     if request.method == "POST" and form.is_valid():
         try:
-            services.save_contact(actor, form.instance)
+            (services.change_contact if found else services.add_contact)(actor, form.instance)
         except OperationError as error:
             form.add_error(None, str(error))
             status = status_of(error, actor, "contact.change", form.instance.slug, [])

@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Role
+from controlplane.web.moments import MomentField
 from environments.access import visible_environments
 from environments.models import Environment
 from incidents.intake.matchers import BadMatchers, parse
@@ -29,11 +30,6 @@ class MatchersField(forms.CharField):
         return value
 
 
-def _moment(label: str, hint: str = "") -> forms.DateTimeField:
-    widget = forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
-    return forms.DateTimeField(required=False, label=label, widget=widget, help_text=hint)
-
-
 class SilenceForm(forms.Form):
     """A silence or a maintenance window. Times are UTC."""
 
@@ -45,9 +41,9 @@ class SilenceForm(forms.Form):
         help_text='As in alertname="HighErrorRate", service=~"pitchey-.*"; all of them have to hold.',
     )
     environment = forms.ModelChoiceField(Environment.objects.none(), required=False, to_field_name="slug")
-    starts_at = _moment("From (UTC)", "Now, if it is left empty.")
+    starts_at = MomentField(required=False, label="From (UTC)", help_text="Now, if it is left empty.")
     lasts = forms.ChoiceField(choices=[(word, word) for word in LASTS], initial="2 hours", required=False)
-    ends_at = _moment("Until (UTC)", "In place of the duration.")
+    ends_at = MomentField(required=False, label="Until (UTC)", help_text="In place of the duration.")
     reason = forms.CharField(max_length=2000, label="Why", widget=forms.TextInput(attrs={"autocomplete": "off"}))
 
     def __init__(self, actor: Actor, *args: Any, **kwargs: Any) -> None:

@@ -60,8 +60,12 @@ def _open(request: urllib.request.Request) -> None:
     request.add_header("User-Agent", "incident-auditor")
 
     def send() -> None:
-        with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310 - settings allow http(s) alone
-            answer.read(1024)
+        try:
+            with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310 - settings allow http(s) alone
+                answer.read(1024)
+        except urllib.error.HTTPError as error:
+            error.close()  # it holds the connection
+            raise
 
     try:
         within(PATIENCE_SECONDS, send)

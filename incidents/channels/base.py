@@ -1,6 +1,7 @@
 """What a channel is: it takes one message to one provider, and says how that went."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -45,6 +46,7 @@ class Outgoing:
 
     purpose: page, notice, acknowledge or resolve. key: the idempotency key. again: an earlier try may have arrived.
     dedup: the same for everything about one incident. ack_url: signed for the person; "" when there is none.
+    until: by time.monotonic(); no byte of it may leave later.
     """
 
     purpose: str
@@ -58,6 +60,7 @@ class Outgoing:
     ack_url: str = ""
     callback_url: str = ""
     again: bool = False
+    until: float = math.inf
 
     @property
     def words(self) -> str:
@@ -124,19 +127,19 @@ def problems_of(settings: Mapping[str, Any], *, secrets: tuple[str, ...] = (), u
     return wrong
 
 
-def post_json(url: str, body: Mapping[str, Any], key: str, headers: Mapping[str, str] | None = None) -> Answer:
-    """POST JSON with the idempotency key. Raises ChannelError unless the answer is a 2xx."""
-    more = {"Content-Type": "application/json", "Idempotency-Key": key, **(headers or {})}
-    return _posted("POST", url, json.dumps(body).encode(), more)
+def post_json(url: str, body: Mapping[str, Any], message: Outgoing, headers: Mapping[str, str] | None = None) -> Answer:
+    """POST JSON with the message's idempotency key, in its time. Raises ChannelError unless the answer is a 2xx."""
+    more = {"Content-Type": "application/json", "Idempotency-Key": message.key, **(headers or {})}
+    return _posted("POST", url, json.dumps(body).encode(), more, until=message.until)
 
 
 def post_form(
-    url: str, fields: Mapping[str, str | list[str]], key: str, headers: Mapping[str, str] | None = None,
+    url: str, fields: Mapping[str, str | list[str]], message: Outgoing, headers: Mapping[str, str] | None = None,
     timeout: float | None = None,
 ) -> Answer:  # fmt: skip
     """The same with a form."""
-    more = {"Content-Type": "application/x-www-form-urlencoded", "Idempotency-Key": key, **(headers or {})}
-    return _posted("POST", url, urlencode(fields, doseq=True).encode(), more, timeout)
+    more = {"Content-Type": "application/x-www-form-urlencoded", "Idempotency-Key": message.key, **(headers or {})}
+    return _posted("POST", url, urlencode(fields, doseq=True).encode(), more, timeout, until=message.until)
 
 
 def fetch(url: str, headers: Mapping[str, str], timeout: float | None = None) -> Answer:
@@ -145,10 +148,11 @@ def fetch(url: str, headers: Mapping[str, str], timeout: float | None = None) ->
 
 
 def _posted(
-    method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout: float | None = None
-) -> Answer:
+    method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout: float | None = None, *,
+    until: float = math.inf,
+) -> Answer:  # fmt: skip
     try:
-        answer = send(method, url, body, {**headers, "User-Agent": "controlplane"}, timeout=timeout or SECONDS)
+        answer = send(method, url, body, {**headers, "User-Agent": "controlplane"}, timeout or SECONDS, until=until)
     except NoAnswer as error:
         raise ChannelError(f"the provider cannot be reached: {error}", arrived="no answer" in str(error)) from error
     if 200 <= answer.status < 300:

@@ -50,7 +50,7 @@ class Mail:
         mail["In-Reply-To"] = f"<{message.dedup}@{str(settings['sender']).rpartition('@')[2]}>"
         mail.set_content(message.words)
         try:
-            with _server(settings) as server:
+            with _server(settings, message.until) as server:
                 server.send_message(mail)
         except smtplib.SMTPRecipientsRefused as error:
             code = max((code for code, _ in error.recipients.values()), default=550)
@@ -64,11 +64,15 @@ class Mail:
 
 
 class _Hurried(smtplib.SMTP):
-    """Gives up SECONDS after it was made, whatever it is waiting for then."""
+    """Gives up SECONDS after it was made or `until`, whatever it is waiting for or about to say then."""
 
-    def __init__(self, host: str, port: int, **more: Any) -> None:
-        self._until = time.monotonic() + SECONDS
-        super().__init__(host, port, timeout=SECONDS, **more)
+    def __init__(self, host: str, port: int, until: float, **more: Any) -> None:
+        self._until = min(until, time.monotonic() + SECONDS)
+        try:
+            super().__init__(host, port, timeout=SECONDS, **more)
+        except BaseException:
+            self.close()
+            raise
 
     def _hurry(self) -> None:
         left = self._until - time.monotonic()
@@ -92,10 +96,10 @@ class _HurriedTLS(_Hurried, smtplib.SMTP_SSL):
     """The same, in TLS from the first byte."""
 
 
-def _server(settings: Mapping[str, Any]) -> smtplib.SMTP:
+def _server(settings: Mapping[str, Any], until: float) -> smtplib.SMTP:
     tls, context = settings.get("tls", "starttls"), ssl.create_default_context()
     host, port = str(settings["host"]), int(settings.get("port", PORT))
-    server = _HurriedTLS(host, port, context=context) if tls == "always" else _Hurried(host, port)
+    server = _HurriedTLS(host, port, until, context=context) if tls == "always" else _Hurried(host, port, until)
     if tls == "starttls":
         server.starttls(context=context)
     if settings.get("user"):

@@ -44,5 +44,5 @@ class PagerDuty:
                 "custom_details": {"acknowledge": message.ack_url, "key": message.key},
             }
             event["links"] = [{"href": message.url, "text": "The incident"}]
-        answer = post_json(str(settings.get("url") or API), event, message.key)
+        answer = post_json(str(settings.get("url") or API), event, message)
         return str(answer.json().get("dedup_key", message.dedup))[:200]

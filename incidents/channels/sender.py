@@ -4,8 +4,9 @@
 2. For pages, take the incidents' locks in shared mode (session locks: no transaction is open while anything is on the
    wire), and look again which rows are still ours. An acknowledgement takes the same lock alone, so it waits for what
    is on the wire, and nothing leaves after its commit.
-3. Threads make the requests and do nothing else, so that a slow one holds up no other. Each looks at the clock first:
-   whoever was frozen since step 2 sends nothing, because nobody waits for that long.
+3. Threads make the requests and do nothing else, so that a slow one holds up no other. Each looks at the clock first,
+   and again right before each byte leaves: whoever was frozen since step 2 sends nothing, because nobody waits for
+   that long.
 4. What came of them is written down by compare-and-set, as many as came back together, and then the locks are let go.
    Who dies before leaves leases that run out; the next one sends again under the same key, which does no harm.
 """
@@ -28,7 +29,7 @@ from incidents.channels.base import ChannelError, Outgoing
 from incidents.channels.outcomes import Claim, Outcome, put_back, settle
 from incidents.channels.recording import redirected
 from incidents.models import Channel, Delivery
-from incidents.outbox import SENDING_LOCK
+from incidents.outbox import QUIET_SECONDS, SENDING_LOCK
 
 logger = logging.getLogger(__name__)
 
@@ -151,8 +152,9 @@ def _sent(
     """One request, in a thread that has nothing to do with the database. since, now: by the clock of this machine."""
     if now() - since > FRESH_SECONDS:
         return Outcome(claim, withdrawn=True)
+    timely = replace(message, until=since + QUIET_SECONDS)
     try:
-        return Outcome(claim, provider_id=CHANNELS[claim.delivery.channel].send(message, where))
+        return Outcome(claim, provider_id=CHANNELS[claim.delivery.channel].send(timely, where))
     except ChannelError as error:
         return Outcome(claim, error=error)
     except Exception as error:

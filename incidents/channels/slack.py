@@ -35,14 +35,14 @@ class Slack:
         """One message; there is no idempotency at Slack, so the key stands in its metadata."""
         body: dict[str, Any] = {"text": f"{MARKS.get(message.severity, '')} *{_safe(message.title)}*\n{_rest(message)}"}
         if "token" not in settings:
-            post_json(str(settings.get("url") or secret_of(settings, "webhook")), body, message.key)
+            post_json(str(settings.get("url") or secret_of(settings, "webhook")), body, message)
             return ""
         body |= {
             "channel": message.address or settings["channel"],
             "metadata": {"event_type": "page", "event_payload": {"key": message.key}},
         }
         token = secret_of(settings, "token")
-        answer = post_json(str(settings.get("url") or API), body, message.key, {"Authorization": f"Bearer {token}"})
+        answer = post_json(str(settings.get("url") or API), body, message, {"Authorization": f"Bearer {token}"})
         told = answer.json()
         if not told.get("ok", False):
             why = str(told.get("error", "it did not say why"))[:100]

@@ -37,7 +37,7 @@ class _Twilio:
               timeout: float | None = None) -> str:  # fmt: skip
         common = {"To": message.address, "From": str(settings["sender"]), "StatusCallback": message.callback_url}
         url, headers = self._way(settings)
-        told = post_form(url, {**common, **fields}, message.key, headers, timeout).json()
+        told = post_form(url, {**common, **fields}, message, headers, timeout).json()
         if not told.get("sid"):
             raise ChannelError("the provider's answer names no call or message")
         return str(told["sid"])[:200]

@@ -41,5 +41,5 @@ class Webhook:
         signed = f"{at}.".encode() + json.dumps(body).encode()
         signature = hmac.new(secret_of(settings, "secret").encode(), signed, hashlib.sha256).hexdigest()
         headers = {"X-Timestamp": at, "X-Signature-256": f"sha256={signature}"}
-        post_json(message.address or str(settings["url"]), body, message.key, headers)
+        post_json(message.address or str(settings["url"]), body, message, headers)
         return ""

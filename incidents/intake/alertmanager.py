@@ -8,8 +8,7 @@ from incidents.intake.said import (
     NotUnderstood,
     RawBody,
     Said,
-    clean,
-    clean_labels,
+    few_enough,
     fingerprint_of,
     not_later,
     severity_of,
@@ -49,18 +48,18 @@ def read(raw: RawBody) -> list[Said]:
 
 
 def _said(alert: AlertIn, raw: RawBody) -> Said:
-    labels, annotations = clean_labels(alert.labels), clean_labels(alert.annotations)
+    labels, annotations = few_enough(alert.labels), few_enough(alert.annotations)
     firing = alert.status == "firing"
     return Said(
         fingerprint=fingerprint_of(alert.fingerprint, labels),
         firing=firing,
-        name=clean(labels.get("alertname") or "alert without a name", 200),
+        name=labels.get("alertname") or "alert without a name",
         at=raw.at,
         severity=severity_of(labels.get("severity", "")),
         labels=labels,
         annotations=annotations,
-        summary=clean(annotations.get("summary") or annotations.get("description") or "", 500),
-        url=clean(alert.generatorURL, 500),
+        summary=annotations.get("summary") or annotations.get("description") or "",
+        url=alert.generatorURL,
         started_at=not_later(alert.startsAt, raw.at),
         ended_at=None if firing else not_later(alert.endsAt, raw.at),
     )

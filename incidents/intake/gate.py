@@ -3,18 +3,16 @@
 import hashlib
 import hmac
 import json
-import threading
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from controlplane.operations.errors import StepError
-from environments.secrets import resolve
+from environments.secrets import FAILED_SECONDS, RememberedSecrets
 from incidents.models import AlertSource
 
 # For so long a paused source, or a changed token, may not be noticed by a web process.
 SOURCES_SECONDS = 1.0
-SECRET_SECONDS = 30.0
 LONGEST_TOKEN = 500
 
 
@@ -52,8 +50,7 @@ class Gate:
     def __init__(self) -> None:
         self._sources: dict[str, Source] = {}
         self._looked_at = -SOURCES_SECONDS
-        self._secrets: dict[str, tuple[float, str]] = {}
-        self._lock = threading.Lock()
+        self._secrets = RememberedSecrets()
 
     @property
     def is_fresh(self) -> bool:
@@ -85,21 +82,16 @@ class Gate:
             raise Refusal(HTTPStatus.UNAUTHORIZED, "The signature in X-Signature-256 is missing or is not the body's.")
 
     def _secret(self, source: Source) -> str:
-        with self._lock:
-            read_at, value = self._secrets.get(source.signing_secret, (-SECRET_SECONDS, ""))
-            if time.monotonic() - read_at < SECRET_SECONDS:
-                return value
-            try:
-                value = resolve(source.signing_secret)
-            except StepError as error:
-                words = f"The signature cannot be checked: {error}"
-                raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, words, RETRY_AFTER) from None
-            self._secrets[source.signing_secret] = (time.monotonic(), value)
-            return value
+        try:
+            return self._secrets.get(source.signing_secret)
+        except StepError as error:
+            words = f"The signature cannot be checked: {error}"
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, words, ASKED_AGAIN) from None
 
 
 CHALLENGE = (b"www-authenticate", b'Bearer realm="alerts"')
 RETRY_AFTER = (b"retry-after", b"2")
+ASKED_AGAIN = (b"retry-after", str(int(FAILED_SECONDS)).encode())
 
 
 def routing_key_in(body: bytes) -> str:

@@ -24,7 +24,7 @@ from incidents.models import AlertSource, RawAlert
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 500
+AT_ONCE = 2000
 BYTES_AT_ONCE = 8 * 2**20
 BATCHES_AT_MOST = 20  # in one call; then the clock looks whether it is to stop
 ATTEMPTS = 5
@@ -50,6 +50,10 @@ BODIES = """
     SELECT raw.id, raw.body, raw.received_at, source.id, source.kind, source.environment_id
     FROM incidents_rawalert AS raw JOIN incidents_alertsource AS source ON source.id = raw.source_id
     WHERE raw.id = ANY(%s) ORDER BY raw.id
+"""
+
+HANDLED = """
+    UPDATE incidents_rawalert SET state = 'handled', handled_at = statement_timestamp(), error = '' WHERE id = ANY(%s)
 """
 
 
@@ -133,7 +137,8 @@ def _handle(bodies: list[Claimed]) -> None:
         heard.setdefault(one.source_id, Heard(one.source_id, one.environment_id)).said.extend(said)
     keep(heard.values())
     if handled:
-        RawAlert.objects.filter(pk__in=handled).update(state=RawAlert.State.HANDLED, handled_at=Now(), error="")
+        with connection.cursor() as cursor:
+            cursor.execute(HANDLED, [handled])
 
 
 def _handle_one(number: int) -> None:

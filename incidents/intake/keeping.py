@@ -1,12 +1,13 @@
 """Keeping what was said: a row for each alert of a source, many of them in four statements.
 
-Rows are locked in the order of their keys, so that handlers that work at the same time wait for each other and never
-in a circle. What a person wrote is in columns that are not touched here.
+New rows first, then locks on those that were known, each in the order of their keys: so handlers that work at the
+same time wait for each other and never in a circle. What a person wrote is in columns that are not touched here.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import dropwhile
 from typing import Any
 
@@ -14,57 +15,52 @@ from django.db import connection, transaction
 
 from controlplane.live.ring import ring
 from environments.models import Environment
-from incidents.intake.said import Said
+from incidents.intake.said import LONGEST_NAME, LONGEST_TEXT, Said, clean, clean_labels
 from incidents.intake.turns import Standing, first
 
 Key = tuple[int, str]  # source, fingerprint
+Row = tuple[Any, ...]  # as HOLD selects it
 
-KNOWN = """
-    SELECT alert.source_id, alert.fingerprint, alert.id, alert.state, alert.started_at, alert.last_at, alert.ended_at,
-        alert.count, alert.turns, alert.turns_since, alert.flapping_until, alert.due_at,
-        alert.acknowledge_at
-    FROM incidents_alert AS alert
-    JOIN unnest(%s::bigint[], %s::text[]) AS wanted (source_id, fingerprint)
-        ON alert.source_id = wanted.source_id AND alert.fingerprint = wanted.fingerprint
-    ORDER BY alert.source_id, alert.fingerprint FOR UPDATE OF alert
-"""
-STANDING = (
-    "state", "started_at", "last_at", "ended_at", "count", "turns", "turns_since", "flapping_until", "due_at",
-    "acknowledge_at",
-)  # fmt: skip
-TYPES = {
+STANDING = {
     "state": "text", "started_at": "timestamptz", "last_at": "timestamptz", "ended_at": "timestamptz", "count": "int",
     "turns": "int", "turns_since": "timestamptz", "flapping_until": "timestamptz", "due_at": "timestamptz",
     "acknowledge_at": "timestamptz",
+}  # fmt: skip
+TEXTS = {
     "name": "text", "severity": "text", "environment_id": "bigint", "summary": "text", "url": "text",
     "labels": "jsonb", "annotations": "jsonb",
 }  # fmt: skip
-TEXTS = ("name", "severity", "environment_id", "summary", "url", "labels", "annotations")
 
 
-def _columns(names: Iterable[str]) -> str:
-    return ", ".join(names)
+def _rows(columns: Mapping[str, str]) -> str:
+    """Rows as one JSON document, which costs much less to write than an array for each column."""
+    return f"json_to_recordset(%s::json) AS now ({', '.join(f'{name} {kind}' for name, kind in columns.items())})"
 
 
-def _arrays(names: Iterable[str]) -> str:
-    return ", ".join(f"%s::{TYPES[name]}[]" for name in names)
+def _same(columns: Iterable[str]) -> str:
+    return ", ".join(columns)
 
 
+KEYS = {"source_id": "bigint", "fingerprint": "text"}
+FOUND = f"""
+    FROM incidents_alert AS alert JOIN {_rows(KEYS)}
+        ON alert.source_id = now.source_id AND alert.fingerprint = now.fingerprint
+"""
+KNOWN = f"SELECT alert.source_id, alert.fingerprint {FOUND}"
+HOLD = f"""
+    SELECT alert.source_id, alert.fingerprint, alert.id, {_same(f"alert.{name}" for name in STANDING)}
+    {FOUND} ORDER BY alert.source_id, alert.fingerprint FOR UPDATE OF alert
+"""
 INSERT = f"""
-    INSERT INTO incidents_alert
-        (source_id, fingerprint, {_columns(STANDING)}, {_columns(TEXTS)}, heard, note, note_by_name)
-    SELECT said.*, '', '', '' FROM unnest(%s::bigint[], %s::text[], {_arrays((*STANDING, *TEXTS))}) AS said
+    INSERT INTO incidents_alert ({_same((*KEYS, *STANDING, *TEXTS))}, heard, note, note_by_name)
+    SELECT now.*, '', '', '' FROM {_rows(KEYS | STANDING | TEXTS)}
     ON CONFLICT (source_id, fingerprint) DO NOTHING RETURNING source_id, fingerprint
-"""  # noqa: S608 (names of columns, all of them above)
-UPDATE = f"""
-    UPDATE incidents_alert AS alert SET {_columns(f"{name} = now.{name}" for name in STANDING)}
-    FROM unnest(%s::bigint[], {_arrays(STANDING)}) AS now (id, {_columns(STANDING)}) WHERE alert.id = now.id
 """  # noqa: S608
-UPDATE_TEXTS = f"""
-    UPDATE incidents_alert AS alert SET {_columns(f"{name} = now.{name}" for name in TEXTS)}
-    FROM unnest(%s::bigint[], {_arrays(TEXTS)}) AS now (id, {_columns(TEXTS)})
-    WHERE alert.id = now.id AND ({_columns(f"alert.{name}" for name in TEXTS)})
-        IS DISTINCT FROM ({_columns(f"now.{name}" for name in TEXTS)})
+# told: the texts are those of a new message.
+UPDATE = f"""
+    UPDATE incidents_alert AS alert SET {_same(f"{name} = now.{name}" for name in STANDING)},
+        {_same(f"{name} = CASE WHEN now.told THEN now.{name} ELSE alert.{name} END" for name in TEXTS)}
+    FROM {_rows({"id": "bigint", "told": "boolean"} | STANDING | TEXTS)} WHERE alert.id = now.id
 """  # noqa: S608
 
 
@@ -88,11 +84,14 @@ def keep(heard: Iterable[Heard]) -> int:
     if not by_key:
         return 0
     texts = _Texts(homes)
-    new = _update(by_key, texts)
-    while new:
-        # Some may have been inserted by another handler in between: they are known by now.
-        known = _insert(new, texts)
-        new = _update(known, texts) if known else {}
+    held = _held(by_key)
+    if held is None:
+        known = _known(by_key)
+        # What only ends something, and comes before anything that began, is about nothing.
+        begun = {key: list(dropwhile(lambda one: one.known_only, by_key[key])) for key in by_key.keys() - known}
+        known |= _insert({key: said for key, said in begun.items() if said}, texts)
+        held = _hold(known)
+    _update(held, by_key, texts)
     transaction.on_commit(lambda: ring("news", "alerts"))
     return len(by_key)
 
@@ -104,39 +103,29 @@ class _Texts:
         self._homes = homes
         self._environments = dict(Environment.objects.values_list("slug", "pk"))
 
-    def of(self, source_id: int, said: Said) -> tuple[Any, ...]:
-        home = self._environments.get(said.environment) or self._homes[source_id]
-        labels, annotations = (json.dumps(one, ensure_ascii=False) for one in (said.labels, said.annotations))
-        return said.name, str(said.severity), home, said.summary, said.url, labels, annotations
+    def of(self, source_id: int, said: Said) -> dict[str, Any]:
+        return {
+            "name": clean(said.name, LONGEST_NAME),
+            "severity": said.severity,
+            "environment_id": self._environments.get(said.environment) or self._homes[source_id],
+            "summary": clean(said.summary, LONGEST_TEXT),
+            "url": clean(said.url, LONGEST_TEXT),
+            "labels": clean_labels(said.labels),
+            "annotations": clean_labels(said.annotations),
+        }
 
 
-def _update(by_key: Mapping[Key, list[Said]], texts: _Texts) -> dict[Key, list[Said]]:
-    """Take in what is about known alerts; returns the rest."""
-    left = dict(by_key)
-    known: list[tuple[int, Key, Standing]] = []
+def _known(keys: Iterable[Key]) -> set[Key]:
+    """Which of these alerts are known already."""
     with connection.cursor() as cursor:
-        cursor.execute(KNOWN, _keys(sorted(by_key)))
-        for source_id, fingerprint, pk, *values in cursor.fetchall():
-            standing = Standing(**dict(zip(STANDING, values, strict=True)))
-            for said in left.pop((source_id, fingerprint)):
-                standing.hear(said)
-            known.append((pk, (source_id, fingerprint), standing))
-        if known:
-            cursor.execute(UPDATE, _transposed([(pk, *_values(standing)) for pk, _, standing in known]))
-        told = [
-            (pk, *texts.of(key[0], standing.latest))
-            for pk, key, standing in known
-            if standing.latest is not None and not standing.latest.known_only
-        ]
-        if told:
-            cursor.execute(UPDATE_TEXTS, _transposed(told))
-    # What only ends something, and comes before anything that began, is about nothing.
-    begun = {key: list(dropwhile(lambda one: one.known_only, said)) for key, said in left.items()}
-    return {key: said for key, said in begun.items() if said}
+        cursor.execute(KNOWN, [_json([_key(key) for key in sorted(keys)])])
+        return set(cursor.fetchall())
 
 
-def _insert(by_key: Mapping[Key, list[Said]], texts: _Texts) -> dict[Key, list[Said]]:
-    """Write down new alerts; returns those that another handler was first with."""
+def _insert(by_key: Mapping[Key, list[Said]], texts: _Texts) -> set[Key]:
+    """Write down new alerts; returns those that another handler was first with: they are known by now."""
+    if not by_key:
+        return set()
     rows = []
     for key in sorted(by_key):
         begin, *others = by_key[key]
@@ -144,20 +133,55 @@ def _insert(by_key: Mapping[Key, list[Said]], texts: _Texts) -> dict[Key, list[S
         for said in others:
             standing.hear(said)
         latest = next(one for one in reversed([begin, *others]) if not one.known_only)
-        rows.append((*key, *_values(standing), *texts.of(key[0], latest)))
+        rows.append(_key(key) | _values(standing) | texts.of(key[0], latest))
     with connection.cursor() as cursor:
-        cursor.execute(INSERT, _transposed(rows))
-        written = set(cursor.fetchall())
-    return {key: said for key, said in by_key.items() if key not in written}
+        cursor.execute(INSERT, [_json(rows)])
+        return by_key.keys() - set(cursor.fetchall())
 
 
-def _values(standing: Standing) -> tuple[Any, ...]:
-    return tuple(getattr(standing, name) for name in STANDING)
+def _held(keys: Collection[Key]) -> list[Row] | None:
+    """All of these alerts, locked. None, and no lock is held, when one of them is not known yet: it comes first."""
+    before = transaction.savepoint()
+    rows = _hold(keys)
+    if len(rows) == len(keys):
+        transaction.savepoint_commit(before)
+        return rows
+    transaction.savepoint_rollback(before)
+    return None
 
 
-def _keys(keys: Iterable[Key]) -> list[list[Any]]:
-    return _transposed(list(keys))
+def _hold(keys: Iterable[Key]) -> list[Row]:
+    """Those of them that are known, locked in the order of their keys."""
+    with connection.cursor() as cursor:
+        cursor.execute(HOLD, [_json([_key(key) for key in sorted(keys)])])
+        return list(cursor.fetchall())
 
 
-def _transposed(rows: list[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
+def _update(held: Iterable[Row], by_key: Mapping[Key, list[Said]], texts: _Texts) -> None:
+    """Take in what is about alerts that are locked."""
+    rows = []
+    for source_id, fingerprint, pk, *values in held:
+        standing = Standing(**dict(zip(STANDING, values, strict=True)))
+        for said in by_key[source_id, fingerprint]:
+            standing.hear(said)
+        latest = standing.latest
+        told = latest is not None and not latest.known_only
+        rows.append({
+            "id": pk, "told": told, **_values(standing),
+            **(texts.of(source_id, latest) if latest is not None and told else {}),
+        })  # fmt: skip
+    if rows:
+        with connection.cursor() as cursor:
+            cursor.execute(UPDATE, [_json(rows)])
+
+
+def _key(key: Key) -> dict[str, Any]:
+    return dict(zip(KEYS, key, strict=True))
+
+
+def _values(standing: Standing) -> dict[str, Any]:
+    return {name: getattr(standing, name) for name in STANDING}
+
+
+def _json(rows: list[dict[str, Any]]) -> str:
+    return json.dumps(rows, ensure_ascii=False, default=datetime.isoformat)

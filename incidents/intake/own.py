@@ -11,7 +11,7 @@ from django.db import transaction
 
 from controlplane.clock.database import database_time
 from incidents.intake.keeping import Heard, keep
-from incidents.intake.said import Said, clean, clean_labels, fingerprint_of, not_later, severity_of
+from incidents.intake.said import Said, few_enough, fingerprint_of, not_later, severity_of
 from incidents.models import Alert, AlertSource
 
 SLUG = "control-plane"
@@ -43,22 +43,22 @@ class OwnAlert:
         return fingerprint_of(self.mark, {name: text for name, text in self._labels.items() if name not in PASSING})
 
     @property
-    def _labels(self) -> dict[str, str]:
+    def _labels(self) -> Mapping[str, str]:
         place = {"environment": self.environment} if self.environment else {}
-        return clean_labels({**self.labels, "alertname": self.name, **place})
+        return few_enough({**self.labels, "alertname": self.name, **place})
 
     def said(self, now: datetime) -> Said:
         """The same as any source would say it."""
         return Said(
             fingerprint=self.fingerprint,
             firing=self.firing,
-            name=clean(self.name, 200),
+            name=self.name,
             at=now,
             severity=severity_of(self.severity),
             labels=self._labels,
-            annotations=clean_labels(self.annotations),
-            summary=clean(self.summary, 500),
-            url=clean(self.url, 500),
+            annotations=few_enough(self.annotations),
+            summary=self.summary,
+            url=self.url,
             started_at=not_later(self.started_at, now),
             ended_at=not_later(self.ended_at, now),
         )

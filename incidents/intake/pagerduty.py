@@ -3,6 +3,7 @@
 https://developer.pagerduty.com/docs/send-alert-event
 """
 
+import json
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ValidationError
@@ -11,8 +12,7 @@ from incidents.intake.said import (
     NotUnderstood,
     RawBody,
     Said,
-    clean,
-    clean_labels,
+    few_enough,
     fingerprint_of,
     severity_of,
     words_of,
@@ -66,17 +66,20 @@ def read(raw: RawBody) -> list[Said]:
 def _triggered(event: EventIn, payload: PayloadIn, raw: RawBody) -> Said:
     named = {"source": payload.source, "component": payload.component, "group": payload.group}
     details = payload.custom_details if isinstance(payload.custom_details, dict) else {}
-    labels = clean_labels({name: value for name, value in named.items() if value})
     # What people write into the details decides where it belongs, as labels of other forms do.
-    labels |= clean_labels({name: details[name] for name in ("environment", "service") if details.get(name)})
+    named |= {name: details[name] for name in ("environment", "service") if details.get(name)}
     return Said(
         fingerprint=fingerprint_of(event.dedup_key or key_of_event(raw.number), {}),
         firing=True,
-        name=clean(payload.class_ or payload.summary, 200),
+        name=payload.class_ or payload.summary,
         at=raw.at,
         severity=severity_of(payload.severity),
-        labels=labels,
-        annotations=clean_labels(details),
-        summary=clean(payload.summary, 500),
-        url=clean(event.client_url or "", 500),
+        labels={name: _text(value) for name, value in named.items() if value},
+        annotations={name: _text(value) for name, value in few_enough(details).items()},
+        summary=payload.summary,
+        url=event.client_url or "",
     )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -8,8 +8,7 @@ from incidents.intake.said import (
     NotUnderstood,
     RawBody,
     Said,
-    clean,
-    clean_labels,
+    few_enough,
     fingerprint_of,
     not_later,
     severity_of,
@@ -68,20 +67,20 @@ def _alerts(body: bytes) -> list[PlainAlert]:
 
 
 def _said(alert: PlainAlert, raw: RawBody) -> Said:
-    labels = clean_labels({**alert.labels, "alertname": alert.name})
+    labels = dict(few_enough({**alert.labels, "alertname": alert.name}))
     if alert.environment:
-        labels["environment"] = clean(alert.environment, 60)
+        labels["environment"] = alert.environment
     firing = alert.status == "firing"
     return Said(
         fingerprint=fingerprint_of(alert.fingerprint, labels),
         firing=firing,
-        name=clean(alert.name, 200),
+        name=alert.name,
         at=raw.at,
         severity=severity_of(alert.severity),
         labels=labels,
-        annotations=clean_labels(alert.annotations),
-        summary=clean(alert.summary, 500),
-        url=clean(alert.url, 500),
+        annotations=few_enough(alert.annotations),
+        summary=alert.summary,
+        url=alert.url,
         started_at=not_later(alert.started_at, raw.at),
         ended_at=None if firing else not_later(alert.ended_at, raw.at),
     )

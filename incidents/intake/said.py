@@ -5,7 +5,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -15,6 +14,8 @@ from incidents.models import AlertSeverity
 LABELS_AT_MOST = 64
 OLDEST_YEAR = 1970
 LONGEST_LABEL = 2000
+LONGEST_NAME = 200
+LONGEST_TEXT = 500
 PROBLEMS_AT_MOST = 5
 
 # The words of Prometheus, PagerDuty and others. Unknown ones, and none at all, are a warning.
@@ -48,6 +49,7 @@ class Said:
 
     at: when it was received. known_only: what is not known already is not kept (an event that only ends something).
     acknowledges: it says nothing but that somebody has it (PagerDuty's `acknowledge`).
+    The texts are as they were sent: of many messages about one alert only the last one's are kept, and made fit for it.
     """
 
     fingerprint: str
@@ -80,11 +82,16 @@ def clean(text: str, limit: int) -> str:
     return storable(text)[:limit]
 
 
-def clean_labels(labels: Mapping[str, Any]) -> dict[str, str]:
-    """Labels or annotations as they are kept: texts, not too many and not too long. Raises NotUnderstood."""
+def few_enough(labels: Mapping[str, str]) -> Mapping[str, str]:
+    """The labels or annotations. Raises NotUnderstood when there are too many."""
     if len(labels) > LABELS_AT_MOST:
         raise NotUnderstood(f"An alert has {len(labels)} labels or annotations; {LABELS_AT_MOST} at most are taken.")
-    return {clean(str(name), 200): clean(_text(value), LONGEST_LABEL) for name, value in labels.items()}
+    return labels
+
+
+def clean_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Labels or annotations as they are kept: of what PostgreSQL takes, and none too long."""
+    return {clean(name, LONGEST_NAME): clean(text, LONGEST_LABEL) for name, text in labels.items()}
 
 
 def fingerprint_of(given: str, labels: Mapping[str, str]) -> str:
@@ -118,7 +125,3 @@ def words_of(error: ValidationError) -> str:
 def _path(location: tuple[int | str, ...]) -> str:
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     return f"{text}: " if text else ""
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

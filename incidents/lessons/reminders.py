@@ -5,20 +5,22 @@ clocks may call this as often as they like.
 """
 
 from datetime import date, timedelta
+from typing import Any
 
+from django.contrib.postgres.expressions import ArraySubquery
 from django.db import transaction
-from django.db.models import Q
-from django.db.models.functions import Now
+from django.db.models import DateField, Q
+from django.db.models.functions import Cast, JSONObject, Now
 from django.urls import reverse
 
 from controlplane.accounts.access import Actor
 from controlplane.audit.record import SYSTEM
 from controlplane.clock.database import database_time
 from controlplane.web.tones import Tone
-from environments.cards import Card, Contribution
-from environments.models import Environment
+from environments.cards import Card
 from incidents import timeline
 from incidents.access import visible_incidents
+from incidents.late import Answers, Question
 from incidents.lessons.telling import tell_person, tell_team
 from incidents.models import ActionItem, Incident
 from incidents.timeline import Kind, NewEntry
@@ -86,17 +88,25 @@ def _path(item: ActionItem) -> str:
     return f"{reverse('postmortem', args=[item.incident_id])}#item-{item.pk}"
 
 
-def overdue_cards(actor: Actor, environments: list[Environment]) -> Contribution:
-    """What the board says of them: orange from the first overdue day, red once the team has been told."""
-    today = database_time().date()
-    rows = ActionItem.objects.filter(
-        state=ActionItem.State.OPEN, due_on__lt=today, incident__in=visible_incidents(actor).values("pk")
-    )
-    late = list(rows.order_by("due_on", "pk")[:100])
+def _columns(actor: Actor) -> dict[str, Any]:
+    overdue = ActionItem.objects.filter(
+        state=ActionItem.State.OPEN, due_on__lt=Cast(Now(), DateField()),
+        incident__in=visible_incidents(actor).values("pk"),
+    )  # fmt: skip
+    told = JSONObject(title="title", owner="owner_name", due_on="due_on")
+    return {"overdue": ArraySubquery(overdue.order_by("due_on", "pk").values(told=told)[:100])}
+
+
+def _cards(found: Answers) -> list[Card]:
+    late = found["overdue"]
     if not late:
-        return Contribution("Action items", "")
-    red = late[0].due_on < today - TEAM_AFTER
+        return []
+    first, due_on = late[0], date.fromisoformat(late[0]["due_on"])
+    red = due_on < found["now"].date() - TEAM_AFTER
     title = "An action item is overdue" if len(late) == 1 else f"{len(late)} action items are overdue"
-    first = f"{late[0].title} · {late[0].owner_name}, since {late[0].due_on:%-d %b}"
-    card = Card(Tone.BAD if red else Tone.WAIT, title, first, reverse("action-items"))
-    return Contribution("Action items", "", cards=[card])
+    text = f"{first['title']} · {first['owner']}, since {due_on:%-d %b}"
+    return [Card(Tone.BAD if red else Tone.WAIT, title, text, reverse("action-items"))]
+
+
+# Orange from the first overdue day, red once the team has been told.
+OVERDUE = Question(_columns, _cards)

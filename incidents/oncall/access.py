@@ -6,7 +6,7 @@ from django.shortcuts import get_object_or_404
 from controlplane.accounts.access import Actor, require
 from controlplane.accounts.models import Role
 from controlplane.audit.record import record_denied
-from incidents.models import Schedule
+from incidents.models import EscalationPolicy, Schedule
 
 
 def look(actor: Actor, what: str) -> None:
@@ -24,3 +24,18 @@ def load_schedule(actor: Actor, slug: str, role: Role = Role.VIEWER) -> Schedule
     if role != Role.VIEWER:
         require(actor, role, [], f"change the schedule {slug}")
     return schedule
+
+
+def load_policy(actor: Actor, slug: str, role: Role = Role.VIEWER) -> EscalationPolicy:
+    """The escalation policy with its levels; Http404 or PermissionDenied as for a schedule."""
+    look(actor, f"open the escalation policy {slug}")
+    policy = get_object_or_404(EscalationPolicy.objects.prefetch_related("levels"), slug=slug)
+    if role != Role.VIEWER:
+        require(actor, role, [], f"change the escalation policy {slug}")
+    return policy
+
+
+def may_add(actor: Actor, what: str) -> None:
+    """Return for who may add a schedule or a policy; Http404 or PermissionDenied as above. what: in words."""
+    look(actor, f"add {what}")
+    require(actor, Role.ADMIN, [], f"add {what}")

@@ -8,12 +8,11 @@ from controlplane.accounts.models import Person
 from environments.declarations.reading import Table
 from environments.declarations.sections import Change, Section, Trace, lines_of
 from incidents.models import Layer, Schedule
-from incidents.oncall.layers import WEEKDAYS, Plan, difference, problem_with_zone, stored, write
+from incidents.oncall.layers import NOTHING, WEEKDAYS, Plan, difference, problem_with_zone, stored, write
 from incidents.oncall.rotation import LayerRule
 
 UNITS = dict(zip(("hours", "days", "weeks"), Layer.Unit.values, strict=True))
 MOST = 1000
-NOTHING = Plan("", "", ())
 
 
 def known_people(file: Table) -> dict[str, str]:

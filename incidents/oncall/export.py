@@ -7,9 +7,9 @@ account that was closed, ends it. It opens this one calendar and nothing else.
 from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
-from django.utils.crypto import constant_time_compare, salted_hmac
 from icalendar import Calendar, Event, vCalAddress
 
+from controlplane.accounts import address_keys
 from controlplane.accounts.models import Person
 from incidents.models import Schedule
 from incidents.oncall.rotation import Rota, Shift, shifts, stretches
@@ -21,17 +21,12 @@ SALT = "incidents.oncall.export"
 
 def key_for(person: Person, schedule: Schedule) -> str:
     """What the address of this person's calendar of this schedule carries."""
-    mac = salted_hmac(SALT, f"{person.pk}/{schedule.pk}/{person.password}", algorithm="sha256")
-    return f"{person.pk}-{mac.hexdigest()[:40]}"
+    return address_keys.key_for(person, SALT, str(schedule.pk))
 
 
 def holder_of(key: str, schedule: Schedule) -> Person | None:
     """Whose key it is; None when it opens nothing (any more)."""
-    number = key.partition("-")[0]
-    if not (number.isascii() and number.isdigit() and len(number) < 18):
-        return None
-    person = Person.objects.filter(pk=int(number), is_active=True).first()
-    return person if person and constant_time_compare(key, key_for(person, schedule)) else None
+    return address_keys.holder_of(key, SALT, str(schedule.pk))
 
 
 def calendar_of(schedule: Schedule, rota: Rota, people: dict[str, Person], now: datetime, *, only: str = "") -> bytes:

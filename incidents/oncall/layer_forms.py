@@ -38,6 +38,13 @@ class ScheduleForm(forms.Form):
         return name
 
 
+class NewScheduleForm(ScheduleForm):
+    """The same with its short name, which no other schedule has."""
+
+    slug = forms.SlugField(max_length=60, label="Short name", help_text="As in primary; the matrix names it by this.")
+    field_order = ("slug", "name", "time_zone")
+
+
 class LayerForm(forms.Form):
     """One layer."""
 
@@ -109,12 +116,11 @@ def initial_of(rules: Sequence[LayerRule]) -> list[dict[str, Any]]:
 
 
 class Editing:
-    """Both forms together: the schedule's and its layers'."""
+    """Both forms together: the schedule's and its layers'. schedule: None for one that is to be added."""
 
-    def __init__(self, schedule: Schedule, plan: Plan, data: Any = None) -> None:
-        given = {"name": plan.name, "time_zone": plan.time_zone}
-        self.schedule = schedule
-        self.form = ScheduleForm(data, initial=given, prefix="schedule")
+    def __init__(self, schedule: Schedule | None, plan: Plan, data: Any = None) -> None:
+        given = {"name": plan.name, "time_zone": plan.time_zone or "UTC"}
+        self.form = (ScheduleForm if schedule else NewScheduleForm)(data, initial=given, prefix="schedule")
         self.layers = LayerForms(data, initial=None if data else initial_of(plan.layers), prefix="layers")
 
     def is_valid(self) -> bool:

@@ -33,6 +33,9 @@ class Plan:
     layers: tuple[LayerRule, ...]
 
 
+NOTHING = Plan("", "", ())
+
+
 @cache
 def _zones() -> frozenset[str]:
     return frozenset(available_timezones()) - {"localtime"}
@@ -75,6 +78,26 @@ def change(actor: Actor, schedule: Schedule, plan: Plan, *, shown: str, reason: 
         write(kept, plan)
         transaction.on_commit(lambda: ring("news", "incidents"))
         record_change(actor.who, "oncall.layers_changed", kept, difference(before, plan), reason)
+
+
+def create(actor: Actor, slug: str, plan: Plan, *, reason: str, shown: str | None = None) -> Schedule:
+    """One more schedule. shown: the digest of the preview, for who was shown one. Admins only.
+
+    Raises Invalid without a reason, Conflict when its short name is taken or another plan was shown.
+    """
+    require(actor, Role.ADMIN, [], f"add the schedule {slug}")
+    reason = short_reason(reason)
+    if shown is not None and shown != digest_of(NOTHING, plan):
+        raise Conflict("This is not what the preview showed; look at it below, then save it.")
+    with transaction.atomic():
+        named = {"name": plan.name, "time_zone": plan.time_zone}
+        made, is_new = Schedule.objects.get_or_create(slug=slug, defaults=named)
+        if not is_new:
+            raise Conflict(f"There is a schedule {slug} already: change that one, or choose another name.")
+        write(made, plan)
+        transaction.on_commit(lambda: ring("news", "incidents"))
+        record_change(actor.who, "oncall.schedule_added", made, difference(NOTHING, plan), reason)
+    return made
 
 
 def write(schedule: Schedule, plan: Plan) -> None:

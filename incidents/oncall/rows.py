@@ -66,7 +66,8 @@ def rotas(
 
 def with_layers(schedule: Schedule, rota: Rota, since: datetime, until: datetime) -> Rota:
     """A rota that is only proposed, with what stands above the stored layers and who is away or gone."""
-    kept = rotas([schedule], since, until, ())[schedule.slug]
+    stored = [schedule] if schedule.pk else []
+    kept = rotas(stored, since, until, ()).get(schedule.slug, rota)
     names = {name for layer in rota.layers for name in layer.people}
     away = {*kept.absences, *absences_of(names, since, until)}
     return replace(rota, stands=kept.stands, absences=tuple(away), gone=kept.gone | gone_of(names))

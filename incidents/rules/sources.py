@@ -12,7 +12,7 @@ from incidents.rules.evaluation import Reading
 def read(wanted: Collection[str], environments: Sequence[str]) -> dict[str, dict[str, Reading]]:
     """By environment, then by metric. Call it outside of a transaction: it may ask over the network."""
     if settings.PROMETHEUS_URL:
-        found = prometheus.read(settings.PROMETHEUS_URL, wanted, environments)
+        found = prometheus.read(settings.PROMETHEUS_URL, wanted, environments, settings.PROMETHEUS_TOKEN)
     else:
         found = own_probes.read(wanted, environments)
     by_environment: dict[str, dict[str, Reading]] = defaultdict(dict)

@@ -1,5 +1,8 @@
 """What people do with the runbook and the contacts: one function each, one transaction each, audited."""
 
+import hashlib
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from django.db import transaction
@@ -51,28 +54,50 @@ def pause(actor: Actor, task: RunbookTask, reason: str, *, paused: bool) -> None
         record(actor.who, "runbook.paused" if paused else "runbook.resumed", f"runbook task {task.slug}", reason=reason)
 
 
-def save_contact(actor: Actor, contact: Contact) -> None:
-    """Add it or change it. Raises Conflict when its short name is taken."""
+def add_contact(actor: Actor, contact: Contact, reason: str = "") -> Contact:
+    """One more. Raises Conflict when its short name is taken."""
     with transaction.atomic():
-        before = Contact.objects.filter(pk=contact.pk).values(*FIELDS).first() if contact.pk else None
-        if Contact.objects.filter(slug=contact.slug).exclude(pk=contact.pk).exists():
+        after = _values(contact)
+        made, is_new = Contact.objects.get_or_create(slug=contact.slug, defaults=after)
+        if not is_new:
             raise Conflict(f"There is a contact {contact.slug} already.")
-        after = {name: getattr(contact, name) for name in FIELDS}
-        if before == after:
+        _contact_recorded(actor, "contact.added", made, reason, {"before": {}, "after": after})
+    return made
+
+
+def change_contact(actor: Actor, contact: Contact, reason: str = "", *, shown: str = "") -> None:
+    """Keep what is different. shown: the digest of what somebody saw, if they say it. Raises Conflict, Invalid."""
+    with transaction.atomic():
+        before = Contact.objects.select_for_update().filter(pk=contact.pk).first()
+        if before is None or (shown and digest_of(before) != shown):
+            raise Conflict("Somebody has changed this contact since you opened it: look at it again, then decide.")
+        after = _values(contact)
+        if _values(before) == after:
             raise Invalid("Nothing is different.")
         contact.save()
-        transaction.on_commit(lambda: ring("news", "runbook"))
-        data: dict[str, Any] = {"before": before or {}, "after": after}
-        record(actor.who, "contact.changed" if before else "contact.added", f"contact {contact.slug}", data=data)
+        _contact_recorded(actor, "contact.changed", contact, reason, {"before": _values(before), "after": after})
 
 
-def remove_contact(actor: Actor, contact: Contact) -> None:
-    """Nobody is to call them any more."""
+def remove_contact(actor: Actor, contact: Contact, reason: str = "") -> None:
+    """Nobody is to call them any more. Raises Conflict when somebody was first."""
     with transaction.atomic():
-        before = {name: getattr(contact, name) for name in FIELDS}
-        Contact.objects.filter(pk=contact.pk).delete()
-        transaction.on_commit(lambda: ring("news", "runbook"))
-        record(actor.who, "contact.removed", f"contact {contact.slug}", data={"before": before})
+        if not Contact.objects.filter(pk=contact.pk).delete()[0]:
+            raise Conflict("It is not there any more: somebody was first.")
+        _contact_recorded(actor, "contact.removed", contact, reason, {"before": _values(contact)})
+
+
+def digest_of(contact: Contact) -> str:
+    """What somebody saw of it before they changed it."""
+    return hashlib.sha256(json.dumps(_values(contact), sort_keys=True).encode()).hexdigest()
+
+
+def _values(contact: Contact) -> dict[str, Any]:
+    return {name: getattr(contact, name) for name in FIELDS}
+
+
+def _contact_recorded(actor: Actor, action: str, contact: Contact, reason: str, data: Mapping[str, Any]) -> None:
+    transaction.on_commit(lambda: ring("news", "runbook"))
+    record(actor.who, action, f"contact {contact.slug}", reason=reason, data=data)
 
 
 FIELDS = ("name", "position", "email", "phone", "url", "how")
