@@ -18,7 +18,7 @@ def pytest_configure() -> None:
         call_command("collectstatic", interactive=False, verbosity=0)
 
 
-pytest_plugins = ["tests.people", "tests.flush", "tests.estate"]
+pytest_plugins = ["tests.people", "tests.ports", "tests.template", "tests.order", "tests.flush", "tests.estate"]
 
 
 @pytest.fixture

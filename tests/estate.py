@@ -4,29 +4,46 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
+from django.db import connection
 
 from controlplane.operations.errors import StepError
+from controlplane.operations.gates import Outcome
 from controlplane.operations.plans import StepSpec
 from controlplane.operations.registry import StepContext, StepFunction, register_step
 from deployments.models import Release
 from environments.drivers import DRIVERS
-from environments.drivers.base import Rollout, Running, Software, Target
+from environments.drivers.base import Kept, Rollout, Running, Software, Target
 from environments.models import Environment, Placement, Service
 
 
 @dataclass
 class Paper:
-    """A driver that writes down what runs where. unreachable: why it cannot be asked, if it cannot."""
+    """A driver that writes down what runs where. unreachable: why it cannot be asked, if it cannot.
+
+    looked: for which digests it was asked whether they could be started again, and whether in a transaction; gone:
+    those that could not; dumb: why it cannot say.
+    """
 
     name: str = "paper"
     steps: Mapping[str, StepFunction] = field(default_factory=dict)
     runs: dict[str, Running] = field(default_factory=dict)
     unreachable: str = ""
+    looked: list[tuple[str, bool]] = field(default_factory=list)
+    gone: set[str] = field(default_factory=set)
+    dumb: StepError | None = None
 
     def running(self, target: Target) -> list[Running]:
         if self.unreachable:
             raise StepError(self.unreachable)
         return [self.runs.get(one.name, Running(one.name, "", "")) for one in target.instances]
+
+    def kept(self, target: Target, software: Software) -> Kept:
+        self.looked.append((software.digest, connection.in_atomic_block))
+        if self.dumb:
+            raise self.dumb
+        if software.digest in self.gone:
+            return Kept(Outcome.FAILED, f"the image of {software.version} is gone. Push it again.")
+        return Kept(Outcome.PASSED, f"{software.version} is in the drawer")
 
     def rollout(self, target: Target, running: list[Running], to: Software) -> Rollout:
         moved = [one for one in running if one.digest != to.digest]

@@ -45,6 +45,15 @@ def test_nobody_is_added_twice_or_without_a_name(alice: Person, username: str) -
     assert told() == []
 
 
+def test_nobody_is_called_like_a_machine(alice: Person) -> None:
+    with pytest.raises(PeopleError, match="those of machines"):
+        services.add_person("zoe", name="system: clock", who=WHO)
+    with pytest.raises(PeopleError, match="those of machines"):
+        services.ensure_person("alice", name="system: clock", who=WHO)
+    assert [person.title_name for person in Person.objects.all()] == ["Alice"]
+    assert told() == []
+
+
 def test_roles_become_exactly_these(eve: Person) -> None:
     changes = services.set_grants(eve, {"*": Role.VIEWER, "production": Role.APPROVER}, WHO, "on call")
     assert changes == {"*": ["", "viewer"], "development": ["operator", ""], "production": ["", "approver"]}

@@ -60,6 +60,13 @@ def test_never_to_another_site(client: Client, alice: Person, where: str) -> Non
     assert client.get("/login", {"next": where})["Location"] == "/"
 
 
+@pytest.mark.parametrize("where", ["/login", "/login?next=/login", "/logout", "board", "?next=/", "/" + "x" * 9000])
+def test_never_in_a_circle_nor_to_what_is_no_page(client: Client, alice: Person, where: str) -> None:
+    assert sign_in(client, next=where)["Location"] == "/"
+    assert client.get("/login", {"next": where})["Location"] == "/"
+    assert client.post("/logout", {"next": where})["Location"] == "/login"
+
+
 @pytest.mark.parametrize("username", ["alice", "nobody", "x" * 300])
 def test_wrong_is_said_the_same_way_for_everybody(client: Client, alice: Person, username: str) -> None:
     response = sign_in(client, "wrong", username)

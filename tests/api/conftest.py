@@ -7,24 +7,34 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from backups.models import Policy, PolicyClock, RestorePoint, Storage
+from backups.disaster.databases import DATABASES
+from backups.disaster.traffic import TRAFFIC
+from backups.models import Policy, PolicyClock, RecoveryPlan, RestorePoint, Storage
 from controlplane.accounts.models import Person, Role
 from controlplane.accounts.tokens import create_token
 from controlplane.audit.record import SYSTEM
+from controlplane.operations.models import Bypass
 from incidents.lifecycle import open_incident
 from incidents.models import (
+    Absence,
     ActionItem,
     Alert,
     AlertRule,
     AlertSource,
+    Contact,
+    EscalationLevel,
+    EscalationPolicy,
     Incident,
+    Override,
     Postmortem,
     PostmortemVersion,
     RunbookTask,
+    Schedule,
     Severity,
     Silence,
 )
 from tests.backups.history import entry
+from tests.disaster import paper
 from tests.estate import Estate
 
 
@@ -65,7 +75,7 @@ def calls() -> Calls:
 
 
 @pytest.fixture
-def there(alice: Person, estate: Estate, calls: Calls) -> dict[str, str]:
+def there(alice: Person, estate: Estate, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Alice's operation in production, a backup and a restore point: the names in the addresses of what exists."""
     storage = Storage.objects.create(slug="archive", kind="folder")
     policy = Policy.objects.create(
@@ -79,9 +89,14 @@ def there(alice: Person, estate: Estate, calls: Calls) -> dict[str, str]:
     incident, _ = open_incident(
         SYSTEM("test"), title="the API answers 503", severity=Severity.P3, environments=["production"]
     )
-    return {"operation_id": str(number), "backup_id": str(backup.pk), "environment": "production", "slug": "settings",
-            "point_id": str(point.pk), "incident_id": str(incident.pk), **learned(incident),
-            **alerting(estate)}  # fmt: skip
+    glass = Bypass.objects.create(
+        key="glass 1", what="Glass broken", scopes=["production"], reason="x", people=[], people_names=["Alice"],
+        until=timezone.now(),
+    )  # fmt: skip
+    return {"bypass_id": str(glass.pk),
+            "operation_id": str(number), "freeze_id": "1", "service": "api", "backup_id": str(backup.pk),
+            "slug": "settings", "environment": "production", "point_id": str(point.pk), "incident_id": str(incident.pk),
+            **learned(incident), **alerting(estate), **on_call(alice), **recovering(estate, monkeypatch)}  # fmt: skip
 
 
 def learned(incident: Incident) -> dict[str, str]:
@@ -92,6 +107,35 @@ def learned(incident: Incident) -> dict[str, str]:
         incident=incident, title="limit the pool", owner_name="Bob", due_on=timezone.now().date()
     )
     return {"item_id": str(item.pk)}
+
+
+def recovering(estate: Estate, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A recovery plan on paper, with a snapshot of half an hour ago."""
+    monkeypatch.setitem(DATABASES, "paper", paper.Database())
+    monkeypatch.setitem(TRAFFIC, "paper", paper.Traffic())
+    paper.world.__dict__.update(paper.World(newest={"snapshot": timezone.now() - timedelta(minutes=30)}).__dict__)
+    RecoveryPlan.objects.create(
+        slug="main", name="Main", primary=estate.production, standby=estate.staging, database={"kind": "paper"},
+        traffic={"kind": "paper"},
+    )  # fmt: skip
+    return {"plan": "main"}
+
+
+def on_call(alice: Person) -> dict[str, str]:
+    """A policy for no severity, and a schedule in which Alice stands in, waits for a swap, and is away."""
+    policy = EscalationPolicy.objects.create(slug="guide", name="The guide's")
+    EscalationLevel.objects.create(policy=policy, number=1, role="L1", after_seconds=0, channels=["pagerduty"],
+                                   targets=[{"schedule": "primary"}])  # fmt: skip
+    schedule = Schedule.objects.create(slug="primary", name="Primary")
+    today = timezone.now()
+    span = {"schedule": schedule, "starts_at": today + timedelta(days=1), "ends_at": today + timedelta(days=2)}
+    stands = Override.objects.create(person="alice", author_name="Alice", **span)
+    for _ in range(2):
+        Override.objects.create(person="alice", author_name="Alice", kind="swap", swap=1, awaiting="alice", **span)
+    away = Absence.objects.create(person=alice, starts_on=today.date(), ends_on=today.date())
+    Contact.objects.create(slug="legal", name="Legal", email="legal@pitchey.com")
+    return {"policy": "guide", "schedule": "primary", "override_id": str(stands.pk), "swap": "1",
+            "absence_id": str(away.pk), "username": "alice", "contact": "legal"}  # fmt: skip
 
 
 def alerting(estate: Estate) -> dict[str, str]:

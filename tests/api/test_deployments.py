@@ -1,5 +1,7 @@
 """POST deployments: what is asked for is planned, gated and waits; nothing runs because of the request alone."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from controlplane.accounts.models import Person
@@ -89,4 +91,35 @@ def test_who_may_not_deploy_there(dana: Person, eve: Person, charlie: Person, es
     unknown = [calls(person).deploy(environment="nowhere") for person in (eve, charlie)]
     assert {answer.status_code for answer in known + unknown} == {404}
     assert len({answer.content for answer in known + unknown}) == 1
+    assert not Operation.objects.exists()
+
+
+def test_it_may_be_planned_and_has_to_start_by_a_time(alice: Person, estate: Estate, calls: Calls) -> None:
+    caller = calls(alice)
+    at = datetime.now(UTC).replace(microsecond=0) + timedelta(days=100)
+    until = at + timedelta(hours=1)
+    body = {"service": "api", "environment": "staging", "version": "1.6.0", "reason": "at night",
+            "scheduled_for": at.isoformat(), "start_by": until.isoformat()}  # fmt: skip
+    too_early = {**body, "start_by": (at - timedelta(hours=1)).isoformat()}
+    assert_problem(caller.post("deployments", too_early), 422, "Give a later one")
+    without_offset = {**body, "start_by": until.replace(tzinfo=None).isoformat()}
+    assert_problem(caller.post("deployments", without_offset), 422)
+    assert caller.post("deployments", body).json()["state"] == "scheduled"
+    kept = Operation.objects.get()
+    assert (kept.scheduled_for, kept.start_by) == (at, until)
+
+
+@pytest.mark.parametrize(
+    ("moment", "words"),
+    [
+        ("9999-12-31T23:59:59-14:00", "after the year 9999"),  # which could be stored, and never be read again
+        ("9999-12-31T00:00:00Z", "more than a year away"),
+    ],
+)
+def test_a_time_that_nobody_can_mean_is_refused(
+    alice: Person, estate: Estate, calls: Calls, moment: str, words: str
+) -> None:
+    body = {"service": "api", "environment": "production", "version": "1.6.0", "reason": "x"}
+    for field in ("scheduled_for", "start_by"):
+        assert_problem(calls(alice).post("deployments", {**body, field: moment}), 422, words)
     assert not Operation.objects.exists()

@@ -1,6 +1,7 @@
 """What moto leaves out of ECS: rollouts take a while, hang, fail the circuit breaker, and leave events behind.
 
-The clock is the number of times somebody asks: each DescribeServices is one tick. Nothing here sleeps.
+The clock is the number of times somebody asks: each DescribeServices is one tick. Nothing here sleeps. Once the cloud
+has a virtual time (`keep_time`), tasks take their seconds to start and to stop instead.
 """
 
 import itertools
@@ -37,6 +38,8 @@ class Rollout:
     created: float
     age: int = 0
     running: int = 0
+    # When the last change of what is wanted was, in virtual seconds.
+    since: float = 0.0
     state: str = "IN_PROGRESS"
     reason: str = "in progress"
 
@@ -57,6 +60,16 @@ class Service:
         """The rollout that is under way, or was the last."""
         return self.rollouts[0]
 
+    @property
+    def remaining(self) -> int:
+        """Tasks that run and are not on their way out."""
+        return min(self.primary.running, self.desired) + sum(one.running for one in self.rollouts[1:])
+
+    @property
+    def leaving(self) -> int:
+        """Tasks that were told to stop and still run."""
+        return max(0, self.primary.running - self.desired)
+
 
 class Ecs:
     """All services, by cluster and name. What a test sets holds until `reset`.
@@ -64,19 +77,27 @@ class Ecs:
     polls: ticks a rollout takes. fates: those of the next rollouts; after them, all complete.
     shows_failure: ticks a failed rollout is seen as such before the breaker goes back; None: it never does.
     tags: the digest each image name without digest points to now.
+    blocked: why no task starts, "" when they do; only over virtual time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, region: str = "us-east-1") -> None:
+        self.region = region
         self.reset()
 
     def reset(self) -> None:
         """A new world."""
+        self._now: Callable[[], float] | None = None
+        self.blocked = ""
         self.polls = 3
         self.fates: deque[Fate] = deque()
         self.shows_failure: int | None = 0
         self.tags: dict[str, str] = {}
         self.services: dict[tuple[str, str], Service] = {}
         self._numbers = itertools.count(1)
+
+    def keep_time(self, now: Callable[[], float], start_seconds: float, stop_seconds: float) -> None:
+        """Tasks take so many seconds to start and to stop; now: virtual seconds."""
+        self._now, self.start_seconds, self.stop_seconds = now, start_seconds, stop_seconds
 
     def answer(self, action: str, body: Json, answer: Json, ask: Ask) -> Json:
         """Moto's answer to an action, with time played into it."""
@@ -100,10 +121,12 @@ class Ecs:
     def own_answer(self, action: str, body: Json) -> Json | None:
         """Answers to what moto does not play at all: the tasks of a service."""
         if action == "ListTasks":
-            (cluster, name), service = next(item for item in self.services.items() if item[0][1] == body["serviceName"])
-            status = body["desiredStatus"]
-            count = service.primary.running if status == "RUNNING" else len(service.stopped)
-            prefix = f"arn:aws:ecs:us-east-1:123456789012:task/{cluster}/{name}/{status}"
+            asked = body["cluster"].rpartition("/")[2], body["serviceName"]
+            cluster, name = next(key for key in self.services if key == asked)
+            service, status = self.services[cluster, name], body["desiredStatus"]
+            self._tick(service)
+            count = service.remaining if status == "RUNNING" else len(service.stopped) + service.leaving
+            prefix = f"arn:aws:ecs:{self.region}:123456789012:task/{cluster}/{name}/{status}"
             return {"taskArns": [f"{prefix}/{number}" for number in range(count)]}
         if action == "DescribeTasks":
             return {"tasks": [self._task(arn) for arn in body["tasks"]], "failures": []}
@@ -112,9 +135,17 @@ class Ecs:
     def _task(self, arn: str) -> Json:
         _, cluster, name, status, number = arn.split("/")
         service = self.services[cluster, name]
+        digest = service.primary.digest
         if status == "RUNNING":
-            return {"taskArn": arn, "containers": [{"name": name, "imageDigest": service.primary.digest}]}
-        return {"taskArn": arn, "stoppedReason": service.stopped[int(number)], "containers": [{"name": name}]}
+            return {
+                "taskArn": arn, "lastStatus": "RUNNING", "containers": [{"name": name, "imageDigest": digest}]
+            }  # fmt: skip
+        if int(number) >= len(service.stopped):
+            return {
+                "taskArn": arn, "lastStatus": "DEACTIVATING", "containers": [{"name": name, "imageDigest": digest}]
+            }  # fmt: skip
+        reason = service.stopped[int(number)]
+        return {"taskArn": arn, "lastStatus": "STOPPED", "stoppedReason": reason, "containers": [{"name": name}]}
 
     # --- time -------------------------------------------------------------------------------------
 
@@ -138,18 +169,29 @@ class Ecs:
 
     def _update(self, service: Service, body: Json, ask: Ask) -> None:
         service.configuration |= body.get("deploymentConfiguration", {})
-        service.desired = body.get("desiredCount", service.desired)
+        self._tick(service)
+        if body.get("desiredCount", service.desired) != service.desired:
+            service.desired = body["desiredCount"]
+            service.primary.since, service.primary.state = self._moment(), "IN_PROGRESS"
+            service.primary.age = 0
         given = body.get("taskDefinition", service.primary.definition)
         definition = ask("DescribeTaskDefinition", {"taskDefinition": given})["taskDefinition"]["taskDefinitionArn"]
         if definition != service.primary.definition or body.get("forceNewDeployment"):
             fate = self.fates.popleft() if self.fates else Fate.COMPLETES
             service.rollouts.insert(0, self._rollout(definition, fate, ask))
+            service.primary.since = self._moment()
             if fate is not Fate.COMPLETES:
                 service.stopped = [PULL_ERROR] * 2
+
+    def _moment(self) -> float:
+        return self._now() if self._now else 0.0
 
     def _tick(self, service: Service) -> None:
         now = service.primary
         if now.state == "COMPLETED":
+            return
+        if self._now:
+            self._pass(service, self._now() - now.since)
             return
         now.age += 1
         if now.age == 1:
@@ -165,6 +207,31 @@ class Ecs:
                 service.rollouts = [now]
                 self._event(service, f"(deployment {now.identity}) deployment completed.")
                 self._event(service, "has reached a steady state.")
+
+    def _pass(self, service: Service, seconds: float) -> None:
+        """So many virtual seconds went by since something else was wanted of the service."""
+        now = service.primary
+        if now.running < service.desired:
+            if self.blocked:
+                self._say(service, f"was unable to place a task. Reason: {self.blocked}.")
+            elif now.fate is Fate.FAILS and seconds >= self.start_seconds:
+                now.age = self.polls
+                self._fail(service, now)
+            elif now.fate is Fate.COMPLETES and seconds >= self.start_seconds:
+                now.running = service.desired
+                self._say(service, f"has started {service.desired} tasks.")
+        elif now.running > service.desired and seconds >= self.stop_seconds:
+            now.running = service.desired
+        arrived = self.start_seconds if service.desired else 0.0
+        if now.running == service.desired and (len(service.rollouts) == 1 or seconds >= arrived + self.stop_seconds):
+            service.rollouts = [now]
+            now.state, now.reason = "COMPLETED", f"ECS deployment {now.identity} completed."
+            self._say(service, "has reached a steady state.")
+
+    def _say(self, service: Service, words: str) -> None:
+        """An event, unless it was the last one too."""
+        if not service.events or not service.events[0]["message"].endswith(words):
+            self._event(service, words)
 
     def _fail(self, service: Service, now: Rollout) -> None:
         if now.age == self.polls:
@@ -187,7 +254,7 @@ class Ecs:
         service.events.insert(0, {"id": f"event-{number}", "createdAt": FIRST_DAY + number, "message": message})
 
     def _overlay(self, service: Service, one: Json) -> None:
-        running = sum(rollout.running for rollout in service.rollouts)
+        running = service.remaining
         one |= {
             "taskDefinition": service.primary.definition,
             "desiredCount": service.desired,
@@ -201,7 +268,7 @@ class Ecs:
                     "status": "ACTIVE" if number else "PRIMARY",
                     "taskDefinition": rollout.definition,
                     "desiredCount": 0 if number else service.desired,
-                    "runningCount": rollout.running,
+                    "runningCount": rollout.running if number else min(rollout.running, service.desired),
                     "pendingCount": 0 if number else self._pending(service),
                     "failedTasks": 3 if rollout.state == "FAILED" else 0,
                     "createdAt": rollout.created,
@@ -216,6 +283,6 @@ class Ecs:
     @staticmethod
     def _pending(service: Service) -> int:
         now = service.primary
-        if now.state != "IN_PROGRESS" or now.age == 0:
+        if now.state != "IN_PROGRESS" or (now.age == 0 and not now.since):
             return 0
-        return service.desired - now.running
+        return max(0, service.desired - now.running)

@@ -8,7 +8,7 @@ import pytest
 
 from controlplane.operations.errors import StepError
 from environments.aws import READ_ATTEMPTS, Account, ecs
-from environments.drivers.ecs_service import EcsService
+from environments.drivers.ecs.service import EcsService
 from tests.aws.company import SECRET_KEY
 from tests.aws.layer import LOST_BEFORE, SLOW, Fault, Layer, broken, denied, refused, throttled
 

@@ -80,6 +80,9 @@ class Notes:
     def mask(self, *values: str) -> None:
         self.masked.update(values)
 
+    def did(self, what: str, subject: str, **facts: Any) -> None:
+        """Not of interest."""
+
     def progress(self, done: int, total: int, unit: str) -> None:
         self.told.append((done, total, unit))
 

@@ -22,6 +22,9 @@ class PaperHand:
     def mask(self, *secrets: str) -> None:
         self.masked += secrets
 
+    def did(self, what: str, subject: str, **facts: Any) -> None:
+        """Not of interest."""
+
     def progress(self, done: int, total: int, unit: str) -> None:
         self.told.append((done, total, unit))
 

@@ -50,13 +50,14 @@ def worker(
 
 @contextmanager
 def killing(name: str, *, beside: str, below: bool = False) -> Iterator[list[int]]:
-    """Kill the first child that has the name, once there is one of the other name too. below: a child of it instead."""
+    """Kill the first new child with the name, once there is one of the other name too. below: a child of it instead."""
     killed: list[int] = []
     stopped = threading.Event()
+    before = _below(os.getpid())  # also the server that the tests themselves stand on, where one process runs them all
 
     def watch() -> None:
         while not stopped.is_set() and not killed:
-            ours = _below(os.getpid())
+            ours = [one for one in _below(os.getpid()) if one not in before]
             found = [pid for pid, its in ours if its == name]
             found = [pid for one in found for pid, its in _below(one) if its == name] if below else found
             if found and any(its == beside for _, its in ours):

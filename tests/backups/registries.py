@@ -104,6 +104,8 @@ class _Registry(http.server.BaseHTTPRequestHandler):
         else:
             self._blob(parts.path.rpartition("/")[2])
 
+    do_HEAD = do_GET  # noqa: N815
+
     def _basic(self) -> str:
         return "Basic " + base64.b64encode(":".join(self.wire.user).encode()).decode()
 
@@ -138,7 +140,8 @@ class _Registry(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data[:cut])
+        if self.command != "HEAD":
+            self.wfile.write(data[:cut])
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pytest_django import DjangoAssertNumQueries
 from backups.alerts import raise_alert
 from backups.cleaning import propose
 from backups.models import Backup, BackupAlert, BackupRun, Kind, Policy, PolicyClock, Restore, RestorePoint, Storage
-from backups.services import request_backup, request_cleanup
+from backups.services import request_backup, request_cleanup, request_restore_point
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.audit.models import Entry
@@ -408,12 +408,16 @@ def test_every_page_costs_the_same_however_much_there_is(
     parts = [backup, entry(make_policy()), base(policy, age=DAY, segment=10)]
     point = point_of(*parts[:2])
     cleanup = request_cleanup(Actor(alice), first, propose(first), reason="because")
+    for kind in (Kind.UPLOADS, Kind.IMAGES):
+        make_policy(f"its-{kind}", kind=kind)
+    making = request_restore_point(Actor(alice), first.environment, name="before 1.6.0", reason="because")
+    assert BackupRun.objects.filter(operation=making).count() == 4
     client.force_login(alice)
     for path in (
         "/backups", "/backups/catalog", "/backups/catalog?q=database", first.get_absolute_url(),
         backup.get_absolute_url(), policy.get_absolute_url(), f"/backups/{backup.pk}/restore",
         f"/backups/{backup.pk}/restore?target=existing&database=shop", point.get_absolute_url(),
-        f"/backups/{parts[2].pk}/restore", cleanup.get_absolute_url(), "/",
+        f"/backups/{parts[2].pk}/restore", cleanup.get_absolute_url(), making.get_absolute_url(), "/",
     ):  # fmt: skip
         # The board has the rest of the company to tell of, too.
         with django_assert_max_num_queries(QUERIES, info=path):

@@ -23,7 +23,8 @@ from controlplane.operations.registry import kind_of
 from controlplane.operations.states import State
 from environments.drivers import DRIVERS
 from environments.drivers.base import Software
-from environments.drivers.local import folder_of, instance_folder
+from environments.drivers.local.driver import folder_of
+from environments.drivers.local.steps import instance_folder
 from environments.models import ConfigEntry, Environment, Placement, Service
 from environments.targets import target_of
 from tests.backups.company import Make

@@ -155,6 +155,34 @@ def test_a_full_disk_is_said_in_words(monkeypatch: Any, tmp_path: Path) -> None:
             fetch(manifest, job.store, job.sealer, full, Notes())
 
 
+@pytest.mark.parametrize(
+    ("said", "blames"),
+    [
+        ("could not write to the communication channel: Broken pipe", False),
+        ("a worker process died unexpectedly", False),
+        ("could not create worker process: Resource temporarily unavailable", False),
+        ("server closed the connection unexpectedly", False),
+        (
+            "could not uncompress data: incorrect data check\npg_restore: error: a worker process died unexpectedly",
+            True,
+        ),
+        ("could not find block ID 7 in archive", True),
+    ],
+)
+def test_only_what_pg_restore_read_is_held_against_the_dump(
+    dump: Path, tmp_path: Path, settings: Any, said: str, blames: bool
+) -> None:
+    """A process that is gone, whoever notices it first, says nothing of the dump."""
+    program = tmp_path / "pg_restore"
+    program.write_text(f"#!/bin/sh\ncat >&2 <<'END'\npg_restore: error: {said}\nEND\nexit 1\n")
+    program.chmod(0o755)
+    with database() as target:
+        settings.POSTGRES_PROGRAMS = str(tmp_path)
+        with pytest.raises(StepError, match=said.partition(":")[0]) as raised:
+            restore(dump, target, Notes())
+    assert raised.value.permanent == blames
+
+
 def test_a_dump_that_is_none_is_said(tmp_path: Path) -> None:
     path = tmp_path / "database.dump"
     path.write_bytes(b"-- PostgreSQL database dump\n" * 10)

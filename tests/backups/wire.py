@@ -133,7 +133,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.close_connection = True
             if fault.taken:
-                self._ask(body)[1].close()
+                for one in self._ask(body):
+                    one.close()
             if fault.holds:
                 self.connection.recv(1)  # until the caller hangs up
 
@@ -171,6 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
                 left = None if left is None else left - len(piece)
             self.close_connection = cut is not None
         finally:
+            response.close()  # it keeps the connection's socket until it is
             connection.close()
 
     def _answer(self, status: int, content: bytes) -> None:

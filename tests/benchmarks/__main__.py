@@ -14,7 +14,21 @@ from django.core.management import call_command
 
 from controlplane.embedded.stack import Stack
 
-NAMES = ("alerts", "backup", "catalog", "engine", "escalation", "history", "live", "log")
+NAMES = (
+    "alerts",
+    "backup",
+    "canary",
+    "catalog",
+    "engine",
+    "escalation",
+    "failover",
+    "history",
+    "live",
+    "log",
+    "numbers",
+    "rolling",
+    "world",
+)
 
 
 def main() -> int:

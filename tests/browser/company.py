@@ -21,7 +21,7 @@ from controlplane.operations.models import Operation
 from controlplane.operations.states import FINISHED, State, StepState
 from deployments.models import Release
 from deployments.services import request_deployment
-from environments.drivers.instance_folder import InstanceFolder
+from environments.drivers.local.instance_folder import InstanceFolder
 from environments.models import Environment, Placement, Service
 from tests.backups.history import base, entry, proven, wal
 
@@ -127,8 +127,9 @@ def backed_up(company: Company) -> list[str]:
 
 def finished(operation: Operation, seconds: float = 60) -> Operation:
     """Wait until the worker is through with it."""
-    assert wait_until(lambda: Operation.objects.filter(pk=operation.pk, state__in=FINISHED).exists(), seconds)
+    ended = wait_until(lambda: Operation.objects.filter(pk=operation.pk, state__in=FINISHED).exists(), seconds)
     operation.refresh_from_db()
+    assert ended, [operation.state, operation.outcome, *operation.events.values_list("at", "text")]
     return operation
 
 

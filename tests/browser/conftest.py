@@ -85,8 +85,10 @@ def _answers(address: str) -> bool:
 @pytest.fixture
 def company(installation: str, transactional_db: None, alice: Person, bob: Person) -> Iterator[Company]:
     """Four environments of real processes, as the sample of the guide's company declares them."""
-    yield found(alice, bob)
-    stop_everything()
+    try:
+        yield found(alice, bob)
+    finally:  # also what it was that could not be founded: the next one begins with empty folders
+        stop_everything()
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""`bin/chaos [operations|backups|incidents] --rounds N --json`: bad luck, judged from outside. See docs/chaos.md."""
+"""`bin/chaos [operations|backups|incidents|failover] --rounds N --json`: bad luck, judged from outside.
+
+See docs/chaos.md.
+"""
 
 import argparse
 import json
@@ -13,9 +16,12 @@ import django
 
 from controlplane.embedded.stack import Stack
 
+WRONG_FAILOVER = ("two_primaries", "lost_beyond_rpo", "stuck", "wrong_end")
 WRONG_INCIDENTS = ("lost", "doubled", "after_ack", "stuck")
 WRONG_BACKUPS = ("false_green", "lost", "orphans", "stuck", "false_red")
-WRONG = ("wrong_end", "repeated_effects", "lost_events", "doubled_events", "stuck", "stale_writes")
+WRONG = (
+    "wrong_end", "repeated_effects", "lost_events", "doubled_events", "stuck", "stale_writes", "unseen_starts",
+)  # fmt: skip
 SETTINGS = {
     "BACKGROUND_OPERATIONS": "20",  # each policy at its own pace
     "DJANGO_SETTINGS_MODULE": "controlplane.settings",
@@ -31,6 +37,7 @@ ROUNDS = {
     "operations": ("tests.chaos.rounds", WRONG),
     "backups": ("tests.chaos.backups.rounds", WRONG_BACKUPS),
     "incidents": ("tests.chaos.incidents.rounds", WRONG_INCIDENTS),
+    "failover": ("tests.chaos.failover.rounds", WRONG_FAILOVER),
 }
 # Nobody listens there: people are paged without Redis.
 NO_REDIS = "redis://127.0.0.1:1/0"
@@ -41,14 +48,15 @@ def main() -> int:
     parser.add_argument("what", nargs="?", default="operations", choices=list(ROUNDS))
     parser.add_argument("--rounds", type=int, default=30, help="each with one piece of bad luck")
     parser.add_argument("--fleets", type=int, default=6, help="how many go on at the same time")
+    parser.add_argument("--driver", choices=["local", "hosts"], default="local", help="only operations: of the fleets")
     parser.add_argument("--seed", type=int, default=None, help="repeat an earlier run's choice of faults")
     parser.add_argument("--json", action="store_true", help="print the figures alone")
     parser.add_argument("--keep", action="store_true", help="leave the data folder for a look")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="controlplane-chaos-"))
     folder.chmod(0o711)
-    for name in ("DATABASE_URL", "REDIS_URL"):
-        os.environ.pop(name, None)  # never anybody's real servers
+    for name in ("DATABASE_URL", "REDIS_URL", "STATIC_ROOT"):
+        os.environ.pop(name, None)  # never anybody's real servers, nor the files of a test run that starts this
     backups = arguments.what == "backups"
     without = {"REDIS_URL": NO_REDIS} if arguments.what == "incidents" else {}
     module, wrong = ROUNDS[arguments.what]

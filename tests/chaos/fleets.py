@@ -1,7 +1,10 @@
 """Many small fleets of the sample service, and the judge that reads what they wrote down themselves."""
 
 import json
+import os
+import signal
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from environments.drivers import DRIVERS
 from environments.drivers.ports import address_for
 from environments.models import Environment, Placement, Service
 from environments.targets import target_of
+from tests.chaos.faults import FAULTS
 
 INSTANCES = 2
 FAST = {"checks": 2, "check_interval": 0.1, "drain_seconds": 0.1, "broken_versions": {"3.0.0": 503}}
@@ -27,12 +31,35 @@ class Fleet:
 
     def running(self) -> set[str]:
         """The versions that truly run, asked of the processes."""
-        return {one.version for one in DRIVERS["local"].running(target_of(self.placement))}
+        driver = DRIVERS[self.environment.driver]
+        return {one.version for one in driver.running(target_of(self.placement))}
 
     def effects(self) -> list[dict[str, Any]]:
         """Every start and stop, instance by instance, as the services wrote them."""
         logs = sorted(self.folder.glob("*/effects.log"))
         return [json.loads(line) | {"instance": log.parent.name} for log in logs for line in log.open()]
+
+    def stop(self) -> None:
+        """End its processes."""
+        for state in self.folder.glob("*/instance.json"):
+            with suppress(ProcessLookupError, ValueError, KeyError):
+                os.kill(json.loads(state.read_text())["pid"], signal.SIGTERM)
+
+
+class Local:
+    """All fleets on the driver `local`."""
+
+    faults = FAULTS
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def make(self, count: int) -> list[Fleet]:
+        """The environments, a service and its releases."""
+        return make(count, self.folder)
+
+    def stop(self) -> None:
+        """Nothing but the fleets themselves."""
 
 
 def make(count: int, data: Path) -> list[Fleet]:

@@ -26,13 +26,16 @@ from controlplane.accounts.models import Grant, Person, Role
 from controlplane.accounts.tokens import create_token
 from controlplane.audit.record import SYSTEM
 from controlplane.embedded.stack import Stack
+from controlplane.operations.errors import StepError
 from controlplane.operations.models import Event, Operation
 from controlplane.operations.states import State
 from deployments.models import Release
 from deployments.services import request_deployment
 from tests.chaos import fleets
 from tests.chaos.crew import Crew
-from tests.chaos.faults import FAULTS, FREEZE_SECONDS, Fault
+from tests.chaos.faults import FREEZE_SECONDS, Fault
+from tests.chaos.fleets import Local
+from tests.chaos.hosts import Hosts
 from tests.chaos.viewer import Viewer
 
 STUCK_SECONDS = 90.0
@@ -93,7 +96,8 @@ class Chaos:
         Grant.objects.create(person=person, scope="*", role=Role.OPERATOR)
         self.actor = Actor(person)
         self.token = create_token(person, "viewer", Role.VIEWER, 1, SYSTEM("chaos"))[1]
-        self.fleets = fleets.make(arguments.fleets, folder)
+        self.world: Local | Hosts = Hosts(folder) if arguments.driver == "hosts" else Local(folder)
+        self.fleets = self.world.make(arguments.fleets)
         self.thaw_at: list[tuple[float, int]] = []
         self.done: list[Round] = []
         self.going: list[Round] = []
@@ -126,7 +130,8 @@ class Chaos:
                 current.viewer.stopped.set()
             self.crew.stop()
             for fleet in self.fleets:
-                _stop_services(fleet)
+                fleet.stop()
+            self.world.stop()
 
     def _begin_rounds(self) -> None:
         busy = {current.fleet.environment.slug for current in self.going}
@@ -136,7 +141,12 @@ class Chaos:
             good = "2.0.0" if fleet.version == "1.0.0" else "1.0.0"
             version = BAD if fleet.version and self.choice.random() < 0.25 else good
             release = Release.objects.get(version=version)
-            operation = request_deployment(self.actor, environment=fleet.environment, release=release, reason="chaos")
+            try:
+                operation = request_deployment(
+                    self.actor, environment=fleet.environment, release=release, reason="chaos"
+                )
+            except StepError:
+                continue  # its load balancer is away, by us
             viewer = Viewer(self.crew.port, operation.pk, self.token)
             viewer.start()
             fault = self._draw()
@@ -148,7 +158,7 @@ class Chaos:
     def _draw(self) -> Fault:
         """Every fault once before any comes again."""
         if not self.deck:
-            self.deck = self.choice.sample(FAULTS, len(FAULTS))
+            self.deck = self.choice.sample(self.world.faults, len(self.world.faults))
         return self.deck.pop()
 
     def _look_after(self, current: Round) -> None:
@@ -192,7 +202,7 @@ class Chaos:
     def _is_wrong(self, current: Round) -> bool:
         """Not the end it should have, or not what should run there now."""
         should = State.FAILED if current.version == BAD else State.SUCCEEDED
-        return current.operation.state != should or current.fleet.running() != {current.fleet.version}
+        return current.operation.state != should or _running(current.fleet) != {current.fleet.version}
 
     def _thaw(self) -> None:
         now = time.monotonic()
@@ -215,6 +225,8 @@ class Chaos:
         with connection.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM chaos_stale")
             stale_writes = int(cursor.fetchone()[0])
+        starts = sum(effect["event"] == "start" for effect in effects)
+        needed = fleets.INSTANCES * sum(one.operation.state == State.SUCCEEDED for one in self.done)
         recovery = sorted(seconds for one in self.done if (seconds := _recovery(one)) is not None)
         return {
             "rounds": len(self.done),
@@ -224,10 +236,11 @@ class Chaos:
             "doubled_events": doubled,
             "stuck": sum(not one.ended for one in self.done),
             "stale_writes": stale_writes + fleets.stale(effects),
+            "unseen_starts": max(0, needed - starts),
             "recovery_p95_s": round(recovery[int(len(recovery) * 0.95)], 1) if recovery else None,
             "struck": sum(one.struck is not None for one in self.done),
             "recoveries": len(recovery),
-            "service_starts": sum(effect["event"] == "start" for effect in effects),
+            "service_starts": starts,
         }
 
     def _events(self) -> tuple[int, int]:
@@ -242,6 +255,18 @@ class Chaos:
             lost += len(set(numbers) - set(one.viewer.seen))
             doubled += sum(count - 1 for count in one.viewer.seen.values())
         return lost, doubled
+
+
+def _running(fleet: fleets.Fleet) -> set[str]:
+    """What runs there; a load balancer that is away, by us, comes back."""
+    give_up = time.monotonic() + 15
+    while True:
+        try:
+            return fleet.running()
+        except StepError as error:
+            if time.monotonic() > give_up:
+                return {str(error)}
+        time.sleep(0.2)
 
 
 def _recovery(one: Round) -> float | None:
@@ -260,7 +285,7 @@ def _story(one: Round) -> str:
     return "\n".join(
         [
             f"WRONG: {one.fleet.environment.slug} to {one.version}, {one.fault.name} at {one.struck}:"
-            f" {one.operation.state} ({one.operation.outcome}), runs {one.fleet.running()}",
+            f" {one.operation.state} ({one.operation.outcome}), runs {_running(one.fleet)}",
             *(f"    {event.at:%H:%M:%S.%f} {event.kind:8} {event.text}" for event in events),
             *(f"    {effect}" for effect in one.fleet.effects() if effect["operation"] == str(one.operation.pk)),
         ]
@@ -270,9 +295,3 @@ def _story(one: Round) -> str:
 def _recovered(one: Round) -> str:
     seconds = _recovery(one)
     return f", recovered in {seconds:.1f} s" if seconds is not None else ""
-
-
-def _stop_services(fleet: fleets.Fleet) -> None:
-    for state in fleet.folder.glob("*/instance.json"):
-        with suppress(ProcessLookupError, ValueError, KeyError):
-            os.kill(json.loads(state.read_text())["pid"], signal.SIGTERM)

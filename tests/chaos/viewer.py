@@ -32,26 +32,27 @@ class Viewer(threading.Thread):
         try:
             headers = {"Authorization": f"Bearer {self.token}"}
             connection.request("GET", f"/live/operations/{self.operation_id}?after={self.cursor}", headers=headers)
-            answer = connection.getresponse()
-            if answer.status != 200:
-                return False
-            number, event = 0, ""
-            while not self.stopped.is_set():
-                line = answer.readline().decode()
-                if not line:
-                    return False
-                if line.startswith("id:"):
-                    number = int(line[3:])
-                elif line.startswith("event:"):
-                    event = line[6:].strip()
-                elif line == "\n":
-                    # A message counts once it is whole: the cursor moves with it.
-                    if number and event == "line":
-                        self.seen[number] += 1
-                        self.cursor = max(self.cursor, number)
-                    if event == "end":
-                        return True
-                    number, event = 0, ""
-            return True
+            with connection.getresponse() as answer:
+                return answer.status == 200 and self._read(answer)
         finally:
             connection.close()
+
+    def _read(self, answer: http.client.HTTPResponse) -> bool:
+        number, event = 0, ""
+        while not self.stopped.is_set():
+            line = answer.readline().decode()
+            if not line:
+                return False
+            if line.startswith("id:"):
+                number = int(line[3:])
+            elif line.startswith("event:"):
+                event = line[6:].strip()
+            elif line == "\n":
+                # A message counts once it is whole: the cursor moves with it.
+                if number and event == "line":
+                    self.seen[number] += 1
+                    self.cursor = max(self.cursor, number)
+                if event == "end":
+                    return True
+                number, event = 0, ""
+        return True

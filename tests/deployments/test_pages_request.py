@@ -116,6 +116,7 @@ class TestAsking:
             ({"confirm": "staging"}, "This changes production: type its name."),
             ({"confirm": ""}, "This field is required."),
             ({"scheduled_for": "2001-01-01T10:00"}, "The planned start lies in the past."),
+            ({"start_by": "2001-01-01T10:00"}, "It has to start by a time before"),
             ({"scheduled_for": "soon"}, "Enter a valid date/time."),
         ],
     )
@@ -143,6 +144,12 @@ class TestAsking:
         later = (now() + timedelta(days=1)).replace(second=0, microsecond=0)
         ask(client, estate, scheduled_for=f"{later:%Y-%m-%dT%H:%M}")
         assert Operation.objects.get().scheduled_for == later
+
+    def test_a_time_by_which_it_has_to_start_is_kept(self, client: Client, estate: Estate, alice: Person) -> None:
+        client.force_login(alice)
+        later = (now() + timedelta(hours=3)).replace(second=0, microsecond=0)
+        ask(client, estate, start_by=f"{later:%Y-%m-%dT%H:%M}")
+        assert Operation.objects.get().start_by == later
 
     def test_where_no_approval_is_needed_nobody_types_a_name(
         self, client: Client, estate: Estate, alice: Person

@@ -39,8 +39,8 @@ class Service:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
             connection.request(method, path)
-            response = connection.getresponse()
-            return response.status, json.loads(response.read())
+            with connection.getresponse() as response:
+                return response.status, json.loads(response.read())
         finally:
             connection.close()
 

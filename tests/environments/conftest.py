@@ -6,6 +6,7 @@ import pytest
 
 from controlplane.embedded.processes import free_port
 from environments.models import Environment, Placement, Service
+from tests.backups.registries import Content, Wire, registry
 from tests.environments.fleet import QUICK, Fleet
 
 MakeFleet = Callable[..., Fleet]
@@ -31,3 +32,22 @@ def fleet(data_dir: Path, db: None) -> Iterator[MakeFleet]:
     yield make
     for one in made:
         one.kill()
+
+
+@pytest.fixture
+def content() -> Content:
+    """What a registry of the test's own holds."""
+    return Content()
+
+
+@pytest.fixture
+def wire() -> Wire:
+    """How it answers, and what it was asked."""
+    return Wire()
+
+
+@pytest.fixture
+def repository(content: Content, wire: Wire) -> Iterator[str]:
+    """The address of a repository there."""
+    with registry(content, wire) as url:
+        yield url.removeprefix("http://") + "/team/api"

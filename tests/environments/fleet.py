@@ -3,17 +3,21 @@
 import json
 import os
 import signal
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from controlplane.embedded.processes import wait_until
+from controlplane.operations.deeds import unexplained
 from controlplane.operations.errors import LeaseLost, StepError
+from controlplane.operations.models import Effect
 from controlplane.operations.plans import StepSpec
 from controlplane.operations.registry import Seen, step_function
 from environments.drivers.base import Rollout, Running, Software
-from environments.drivers.instance_folder import InstanceFolder
-from environments.drivers.local import LocalDriver, folder_of, instance_folder
+from environments.drivers.local.driver import LocalDriver, folder_of
+from environments.drivers.local.instance_folder import InstanceFolder
+from environments.drivers.local.steps import instance_folder
 from environments.models import Placement
 from environments.targets import target_of
 
@@ -36,9 +40,24 @@ class Worker:
     step_key: str = ""
     attempt: int = 1
     checkpoint: dict[str, Any] = field(default_factory=dict)
+    kept: dict[str, dict[str, Any]] = field(default_factory=dict)
+    doing: StepSpec | None = None
     said: list[str] = field(default_factory=list)
     masked: set[str] = field(default_factory=set)
     lost: bool = False
+    effects: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def did(self, what: str, subject: str, **facts: Any) -> None:
+        """Keep it, and see that the plan would explain it: or every deployment would differ from its plan."""
+        self.effects.append((what, subject, facts))
+        if self.doing is not None:
+            effect = Effect(step=self.doing.key, what=what, subject=subject, facts=facts)
+            spec = {"title": self.doing.title, "group": self.doing.group, "arguments": self.doing.arguments}
+            why = unexplained(effect, {self.doing.key: spec}, frozenset([self.doing.key]))
+            assert not why, why
 
     def log(self, text: str, *, level: str = "line") -> None:
         self.said.append(text)
@@ -66,7 +85,8 @@ class Worker:
 
     def do(self, step: StepSpec) -> None:
         """Observe, act, verify. Raises StepError when it fails."""
-        self.step_key = step.key
+        self.doing = step
+        self.step_key, self.checkpoint = step.key, self.kept.setdefault(step.key, {})
         function = step_function(step.function)
         if function.observe is None or function.observe(self, **step.arguments) is Seen.NOT_DONE:
             function.act(self, **step.arguments)

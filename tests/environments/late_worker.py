@@ -17,7 +17,7 @@ if __name__ == "__main__":
 
 from controlplane.embedded import sample_service
 from controlplane.operations.errors import LeaseLost
-from environments.drivers.instance_folder import Hand, InstanceFolder
+from environments.drivers.local.instance_folder import Hand, InstanceFolder
 
 
 def start(folder: InstanceFolder, hand: Hand, port: int, digest: str) -> bool:

@@ -1,6 +1,7 @@
 """A configured URL never leads to the cloud's metadata services, however it is written or resolved."""
 
 import http.server
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from environments.addresses import Answer, NoAnswer, get, problem_with
+from environments.addresses import Answer, NoAnswer, get, problem_with, send
 
 METADATA = [
     "http://169.254.169.254/latest/meta-data/",
@@ -145,6 +146,20 @@ def test_somebody_who_never_comes_to_an_end_is_given_up(drip: bytes) -> None:
         finally:
             over.set()
             thread.join()
+
+
+@pytest.mark.parametrize("value", ["Bearer s3ntinel\n", "Bearer s3ntinel…", "Bearer s3ntinel\r\nHost: b"])
+def test_what_cannot_be_sent_is_not_repeated(server: str, value: str, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(NoAnswer, match="has characters that HTTP does not know") as told:
+        send("GET", server, headers={"Authorization": value})
+    logging.getLogger("tests").error("it failed", exc_info=told.value)
+    assert "s3ntinel" not in str(told.value) + caplog.text and "…" not in str(told.value)
+
+
+def test_an_address_that_cannot_be_sent_is_not_repeated(server: str) -> None:
+    with pytest.raises(NoAnswer, match="has characters that HTTP does not know") as told:
+        get(f"{server}/hooks/s3ntinel \x7f")
+    assert "s3ntinel" not in str(told.value)
 
 
 def test_a_body_that_nests_too_deep_is_no_object() -> None:

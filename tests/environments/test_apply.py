@@ -98,7 +98,7 @@ def test_the_sample_is_the_company_of_the_guide(apply: Apply) -> None:
         ("dr", "Disaster recovery", "https://dr.pitchey.com"),
     ]
     assert len(Placement.objects.get(environment__slug="production").instances) == 3
-    people = {"alice", "bob", "dana", "ada", "carol", "erin", "frank"}
+    people = {"alice", "bob", "dana", "ada", "carol", "erin", "frank", "pipeline-backend"}
     assert set(Person.objects.values_list("username", flat=True)) == people
     assert apply(SAMPLE) == "Nothing to change.\n"
 
@@ -221,6 +221,12 @@ ERRORS = [
         "environments.production.services: the instance production-1",
         "more than once",
     ),
+    (
+        'name = "production-1", address = "auto"',
+        'name = "production-1", address = "http://10.0.0.2:80/"',
+        "production.services.shop.instances: production-2 of production has the address of production-1 of production",
+        "of its own",
+    ),
     ('"production-2"', '"Production 2"', "services.shop.instances[1].name:", "small letters"),
     (
         'LOG_LEVEL = "info"',
@@ -269,6 +275,22 @@ def test_a_mistake_names_file_key_and_remedy_and_changes_nothing(
     assert remedy in words
     assert words.endswith("\nNothing was changed.")
     assert snapshot() == before
+
+
+def test_an_address_of_another_environment_is_refused_too(apply: Apply) -> None:
+    staging = """[environments.staging.services.shop]
+instances = [{ name = "production-2", address = "http://10.0.0.2:80" }]
+
+[environments.production]"""
+    with pytest.raises(CommandError, match="production-2 of production has the address of production-2 of staging"):
+        apply(FILE.replace("[environments.production]", staging, 1))
+    assert not Placement.objects.exists()
+
+
+def test_instances_that_are_not_asked_one_by_one_may_share_an_address(apply: Apply) -> None:
+    elsewhere = FILE.replace('name = "production-1", address = "auto"', 'name = "one", address = "http://10.0.0.2:80"')
+    apply(elsewhere.replace('driver = "local"\nurl', 'driver = "ecs"\nurl').replace("settings = { checks = 3 }\n", ""))
+    assert [one["address"] for one in Placement.objects.get().instances] == ["http://10.0.0.2:80"] * 2
 
 
 def test_all_mistakes_are_told_at_once(apply: Apply) -> None:

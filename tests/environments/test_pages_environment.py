@@ -1,5 +1,7 @@
 """The page of an environment: instances as probed, secrets as references, locks with reasons."""
 
+from typing import Any
+
 import pytest
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries
@@ -33,6 +35,15 @@ def test_a_viewer_locks_nothing(client: Client, estate: Estate, dana: Person, ac
     assert client.post(f"{PATH}/{action}", {"reason": "x", "lock": "1"}).status_code == 403
     assert client.get(f"{PATH}/{action}").status_code == 405
     assert "Lock Production" not in page(client, dana)
+
+
+def test_the_demo_says_how_to_turn_containers_on(client: Client, estate: Estate, dana: Person, settings: Any) -> None:
+    settings.DEMO_NOTES = {"production": "It runs as local processes: podman is not installed.", "staging": "Other."}
+    assert "podman is not installed" not in page(client, dana), "only in a demo"
+    settings.DEMO = True
+    said = page(client, dana)
+    assert "It runs as local processes: podman is not installed." in said
+    assert "Other." not in said
 
 
 def test_each_instance_as_it_was_probed(client: Client, estate: Estate, dana: Person) -> None:

@@ -1,7 +1,10 @@
 """Secrets are references; the values come when they are needed, and no message contains one."""
 
 import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import boto3
 import pytest
@@ -9,7 +12,7 @@ from moto import mock_aws
 
 from controlplane.operations.errors import StepError
 from environments.models import Environment
-from environments.secrets import environment_variables, fingerprint, resolve, secrets_of
+from environments.secrets import RememberedSecrets, environment_variables, fingerprint, resolve, secrets_of
 
 
 @pytest.fixture
@@ -101,3 +104,54 @@ def test_the_fingerprint_changes_with_the_configuration_and_not_with_the_value(
     assert fingerprint(production) == before
     production.configuration.update(secret="env:JWT")
     assert fingerprint(production) != before
+
+
+class TestRemembered:
+    @pytest.fixture
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The references that were asked for; env:GONE cannot be had."""
+        asked: list[str] = []
+
+        def resolve(reference: str) -> str:
+            asked.append(reference)
+            if reference == "env:GONE":
+                raise StepError("it is not there")
+            return "long-enough"
+
+        monkeypatch.setattr("environments.secrets.resolve", resolve)
+        return asked
+
+    def test_are_asked_for_once_in_a_while_also_where_they_cannot_be_read(
+        self, asked: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        secrets, now = RememberedSecrets(), [0.0]
+        monkeypatch.setattr(time, "monotonic", lambda: now[0])
+        for now[0] in (0.0, 1.0, 4.9):
+            with pytest.raises(StepError, match="not there"):
+                secrets.get("env:GONE")
+            assert secrets.get("env:THERE") == "long-enough"
+        assert asked == ["env:GONE", "env:THERE"]
+        now[0] = 5.0
+        with pytest.raises(StepError, match="not there"):
+            secrets.get("env:GONE")
+        assert secrets.get("env:THERE") == "long-enough"
+        assert asked == ["env:GONE", "env:THERE", "env:GONE"]
+
+    def test_a_slow_one_holds_up_no_other(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        begun, answered, secrets = Event(), Event(), RememberedSecrets()
+
+        def resolve(reference: str) -> str:
+            if reference == "aws:slow":
+                begun.set()
+                assert answered.wait(20)
+            return reference
+
+        monkeypatch.setattr("environments.secrets.resolve", resolve)
+        with ThreadPoolExecutor(2) as threads:
+            slow = threads.submit(secrets.get, "aws:slow")
+            assert begun.wait(20)
+            try:
+                assert threads.submit(secrets.get, "env:OTHER").result(10) == "env:OTHER"
+            finally:
+                answered.set()
+            assert slow.result(10) == "aws:slow"

@@ -9,6 +9,7 @@ from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.audit.models import Entry
 from controlplane.operations.errors import Conflict, Invalid, Refused
+from incidents import late
 from incidents.lessons import action_items, reminders
 from incidents.models import ActionItem, Channel, Delivery, Incident, TimelineEntry
 from incidents.timeline import Kind
@@ -169,7 +170,7 @@ class TestOverdue:
         self, item: ActionItem, dana: Person, charlie: Person, eve: Person
     ) -> None:
         def cards(who: Person) -> list[tuple[str, str]]:
-            return [(card.tone, card.title) for card in reminders.overdue_cards(Actor(who), []).cards]
+            return [(card.tone, card.title) for card in late.cards(Actor(who), reminders.OVERDUE)]
 
         assert cards(dana) == []
         self.late(item, 1)

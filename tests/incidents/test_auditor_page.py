@@ -8,8 +8,9 @@ from django.test import Client
 
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
+from incidents import late
 from incidents.auditor.invariants import INVARIANTS
-from incidents.auditor_board import contribution
+from incidents.auditor_board import ALARMS
 from incidents.models import AuditorAlarm, AuditorBeat
 
 pytestmark = pytest.mark.django_db
@@ -44,20 +45,20 @@ def test_an_outsider_sees_nothing(client: Client, charlie: Person, eve: Person) 
     for person in (charlie, eve):
         client.force_login(person)
         assert client.get("/auditor").status_code == 403
-        assert not contribution(Actor(person), []).cards
+        assert not late.cards(Actor(person), ALARMS)
 
 
 def test_the_board_shows_alarms_and_a_silent_auditor(dana: Person) -> None:
-    assert not contribution(Actor(dana), []).cards
+    assert not late.cards(Actor(dana), ALARMS)
     AuditorAlarm.objects.create(key="a:1", words="something is broken")
     AuditorAlarm.objects.create(key="a:2", words="this is over", over_at=Now())
     AuditorBeat.objects.create(name="here")
-    assert [card.text for card in contribution(Actor(dana), []).cards] == ["something is broken"]
+    assert [card.text for card in late.cards(Actor(dana), ALARMS)] == ["something is broken"]
     AuditorBeat.objects.update(beat_at=Now() - timedelta(seconds=61))
-    assert [card.title for card in contribution(Actor(dana), []).cards] == ["Auditor", "Auditor is silent"]
+    assert [card.title for card in late.cards(Actor(dana), ALARMS)] == ["Auditor", "Auditor is silent"]
 
 
 def test_many_alarms_are_one_card(dana: Person) -> None:
     for number in range(6):
         AuditorAlarm.objects.create(key=f"a:{number}", words="something is broken")
-    assert len(contribution(Actor(dana), []).cards) == 1
+    assert len(late.cards(Actor(dana), ALARMS)) == 1

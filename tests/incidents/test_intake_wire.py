@@ -212,8 +212,8 @@ def test_a_signed_source_takes_signed_bodies_only(web: Web, data_dir: Path) -> N
 
 def test_a_signature_that_cannot_be_checked_is_no_good_signature(web: Web, data_dir: Path) -> None:
     source(signing_secret="file:nowhere")
-    status, problem, _ = web.ask("/intake/alertmanager", b"{}", **BEARER, x_signature_256=signed(b"{}"))
-    assert status == 503 and "file:nowhere" in problem["detail"]
+    status, problem, headers = web.ask("/intake/alertmanager", b"{}", **BEARER, x_signature_256=signed(b"{}"))
+    assert status == 503 and "file:nowhere" in problem["detail"] and headers["retry-after"] == "5"
     assert not RawAlert.objects.exists()
 
 

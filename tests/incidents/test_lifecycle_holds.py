@@ -10,7 +10,8 @@ from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.audit.models import Entry
 from controlplane.operations.errors import Conflict, Invalid, Refused
-from deployments.gates import gates_for
+from controlplane.operations.models import Bypass
+from deployments.gates.asking import gates_for
 from deployments.models import Deployment
 from environments import locks
 from environments.models import EnvironmentLock
@@ -89,6 +90,13 @@ class TestBreakGlass:
         assert not locked(estate)
         glass.refresh_from_db()
         assert glass.confirmed_by_name == "Bob"
+        waits = Bypass.objects.get()  # for the review of somebody else
+        assert (waits.people, waits.scopes, waits.reviewed_at) == (
+            [glass.asked_by_id, bob.pk],
+            ["production"],
+            None,
+        )
+        assert waits.until == glass.expires_at
         entry = Entry.objects.get(action="incident.break_glass")
         assert (entry.reason, entry.data["asked by"], entry.data["confirmed by"]) == (
             "the fix is 1.5.1",
@@ -132,7 +140,7 @@ class TestBreakGlass:
     ) -> None:
         with pytest.raises(Invalid, match="cannot wait"):
             holds.ask(incident.pk, Actor(alice), estate.production, " ")
-        with pytest.raises(Conflict, match="does not lock staging"):
+        with pytest.raises(Conflict, match="no reason to break the glass for staging"):
             holds.ask(incident.pk, Actor(alice), estate.staging, "a fix")
         holds.ask(incident.pk, Actor(alice), estate.production, "a fix")
         with pytest.raises(Conflict, match="already"):
@@ -161,3 +169,13 @@ class TestFromThePage:
         client.force_login(bob)
         assert client.post(confirm, {"glass": glass.pk}).status_code == 302
         assert not locked(estate)
+
+    def test_a_p2_that_locks_nothing_is_a_reason_too(self, client: Client, estate: Estate, alice: Person) -> None:
+        """What it opens are the gates that may wait; a P4 offers it to nobody."""
+        incident = opened(severity="P2")
+        client.force_login(alice)
+        assert "Break glass" in client.get(f"/incidents/{incident.pk}").content.decode()
+        given = {"environment": "production", "reason": "the fix is 1.5.1"}
+        assert client.post(f"/incidents/{incident.pk}/do/break-glass", given).status_code == 302
+        small = opened(severity="P4", title="a typo")
+        assert "Break glass" not in client.get(f"/incidents/{small.pk}").content.decode()

@@ -257,7 +257,7 @@ class TestWebhook:
         assert webhook(told).status_code == 202
         assert Page.objects.get().state == "accepted"
 
-    @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"[" * 5000, b"\xff\xfe", b"null"])
+    @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"[" * 5000, b"\xff\xfe", b"null", b'{"key": "\\u0000"}'])
     def test_what_is_no_object(self, delivery: Delivery, body: bytes) -> None:
         assert webhook(body).status_code == 400
 

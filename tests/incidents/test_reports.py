@@ -11,8 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.clock.database import database_time
+from controlplane.web.bars import HEIGHT, bars_of
 from incidents.models import Incident
-from incidents.report_charts import HEIGHT, bars_of
 from incidents.reports import Report
 
 pytestmark = pytest.mark.django_db

@@ -19,6 +19,7 @@ from tests.incidents.rules_world import look, make_rule
 
 Serve = Callable[..., str]
 ASKED: list[str] = []
+TOKENS: list[str | None] = []
 
 
 @pytest.fixture
@@ -32,6 +33,7 @@ def serve() -> Iterator[Serve]:
             class Handler(BaseHTTPRequestHandler):
                 def do_GET(self) -> None:
                     ASKED.append(self.path)
+                    TOKENS.append(self.headers.get("Authorization"))
                     self.send_response(status)
                     self.end_headers()
                     self.wfile.write(content)
@@ -46,6 +48,7 @@ def serve() -> Iterator[Serve]:
             return f"http://127.0.0.1:{server.server_address[1]}"
 
         ASKED.clear()
+        TOKENS.clear()
         yield serve
 
 
@@ -109,8 +112,58 @@ def test_who_cannot_be_asked(base: str, words: str) -> None:
     assert reading.value is None and words in reading.words
 
 
+class TestToken:
+    """A server that wants to know who asks."""
+
+    def test_it_goes_with_the_question(self, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("METRICS_TOKEN", "s3cret-of-metrics\n")
+        base = serve(vector(production="0.25"))
+        found = prometheus.read(base, ["error_rate"], ["production"], "env:METRICS_TOKEN")
+        assert found["production", "error_rate"] == Reading(0.25)
+        assert TOKENS == ["Bearer s3cret-of-metrics"]
+
+    def test_without_one_none_goes(self, serve: Serve) -> None:
+        read(serve(vector(production="0.25")))
+        assert TOKENS == [None]
+
+    @pytest.mark.parametrize(
+        ("value", "words"),
+        [
+            (None, "METRICS_TOKEN"),
+            ("two\nlines of it", "not in visible ASCII"),
+            ("žluťoučký", "not in visible ASCII"),
+        ],
+    )
+    def test_one_that_cannot_be_sent_is_missing_data_and_stays_secret(
+        self, serve: Serve, monkeypatch: pytest.MonkeyPatch, value: str | None, words: str
+    ) -> None:
+        if value is None:
+            monkeypatch.delenv("METRICS_TOKEN", raising=False)
+        else:
+            monkeypatch.setenv("METRICS_TOKEN", value)
+        found = prometheus.read(serve(vector(production="1")), ["error_rate"], ["production"], "env:METRICS_TOKEN")
+        reading = found["production", "error_rate"]
+        assert reading.value is None and words in reading.words
+        assert value is None or value not in reading.words
+        assert ASKED == []
+
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_one_that_is_refused_is_said(self, serve: Serve, status: int) -> None:
+        [reading] = read(serve(b"Unauthorized", status))
+        assert reading.words == f"Prometheus answered {status}: it wants another token (PROMETHEUS_TOKEN)"
+
+
 @pytest.mark.django_db
 class TestRules:
+    def test_the_setting_names_the_token(
+        self, estate: Estate, serve: Serve, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("METRICS_TOKEN", "s3cret-of-metrics")
+        settings.PROMETHEUS_URL, settings.PROMETHEUS_TOKEN = serve(vector(production="0.25")), "env:METRICS_TOKEN"
+        make_rule(for_seconds=0)
+        assert look().value == 0.25
+        assert set(TOKENS) == {"Bearer s3cret-of-metrics"}
+
     def test_they_are_evaluated_by_the_server_where_one_is_named(
         self, estate: Estate, serve: Serve, settings: Any
     ) -> None:

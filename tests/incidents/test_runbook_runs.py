@@ -10,9 +10,10 @@ from controlplane.accounts.models import Person
 from controlplane.audit.models import Entry
 from controlplane.clock.database import database_time
 from controlplane.operations.errors import Conflict, Invalid
+from incidents import late
 from incidents.models import Alert, Layer, RunbookRun, RunbookTask, Schedule
 from incidents.runbook import services
-from incidents.runbook.board import missed_cards
+from incidents.runbook.board import MISSED
 from incidents.runbook.checks import CHECKS, Seen
 from incidents.runbook.duty import look, miss_due, open_due, say_missed, write
 from tests.incidents.runbook import run, task
@@ -106,20 +107,20 @@ class TestMissing:
         run(one, left=-DAY)
         later = run(one)
         miss_due()
-        assert [card.title for card in missed_cards(Actor(dana), []).cards] == ["A runbook task was missed"]
+        assert [card.title for card in late.cards(Actor(dana), MISSED)] == ["A runbook task was missed"]
         services.tick(Actor(alice), one, later.pk, "done today")
         miss_due()
         assert Alert.objects.get().state == "resolved"
-        assert missed_cards(Actor(dana), []).cards == ()
+        assert late.cards(Actor(dana), MISSED) == []
 
     def test_the_board_says_it_to_everybody_with_a_role(self, dana: Person, eve: Person, charlie: Person) -> None:
         for slug in ("a", "b"):
             run(task(slug), left=-DAY)
         miss_due()
         for who in (dana, eve):
-            (card,) = missed_cards(Actor(who), []).cards
+            (card,) = late.cards(Actor(who), MISSED)
             assert (card.tone, card.title) == ("bad", "2 runbook tasks were missed")
-        assert missed_cards(Actor(charlie), []).cards == ()
+        assert late.cards(Actor(charlie), MISSED) == []
 
 
 class TestTicking:

@@ -62,11 +62,20 @@ def waits_for_the_lock() -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def nobody_holds_a_lock() -> bool:
-    """No sender has left one."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
-        return not cursor.fetchone()[0]
+def nobody_holds_a_lock(seconds: float = 10) -> bool:
+    """No sender has left one. seconds: how long the server may take to notice that a connection was closed."""
+    give_up = time.monotonic() + seconds
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            )
+            if not cursor.fetchone()[0]:
+                return True
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.02)
 
 
 def test_it_waits_for_a_slow_provider(
@@ -151,11 +160,28 @@ def test_a_sender_that_was_frozen_after_the_lock_sends_nothing(incident: Inciden
     turn = Turn("pagerduty", provider.settings("pagerduty"))
     (claim,) = turn._claims(1)
     message = sender._outgoing(claim.delivery)
-    late = sender._sent(claim, message, turn.configured, 0.0, lambda: FRESH_SECONDS + 0.1)
+    since = time.monotonic()
+    late = sender._sent(claim, message, turn.configured, since, lambda: since + FRESH_SECONDS + 0.1)
     assert late.withdrawn
-    in_time = sender._sent(claim, message, turn.configured, 0.0, lambda: FRESH_SECONDS - 0.1)
+    in_time = sender._sent(claim, message, turn.configured, since, lambda: since + FRESH_SECONDS - 0.1)
     assert not in_time.withdrawn
     turn.give_up()
+
+
+@pytest.mark.parametrize("channel", ["pagerduty", "slack", "email", "phone", "sms", "webhook"])
+def test_a_sender_that_was_frozen_after_its_look_at_the_clock_sends_nothing(
+    incident: Incident, provider: Provider, channel: str
+) -> None:
+    turn = Turn("pagerduty", provider.settings("pagerduty"))
+    (claim,) = turn._claims(1)
+    claim.delivery.channel = channel
+    message = sender._outgoing(claim.delivery)
+    looked_at = time.monotonic() - QUIET_SECONDS - 0.1
+    late = sender._sent(claim, message, provider.settings(channel), looked_at, lambda: looked_at)
+    turn.give_up()
+    assert late.error is not None
+    assert not late.error.permanent
+    assert provider.messages == []
 
 
 def test_a_frozen_sender_holds_up_the_acknowledgement_only_for_so_long(

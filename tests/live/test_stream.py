@@ -80,9 +80,11 @@ def test_the_status_comes_first_and_again_when_it_changes(watch: Open) -> None:
 
 
 def test_a_status_that_changes_with_a_row_comes_after_it(watch: Open) -> None:
+    set_status("a", "running")
     stream = watch("/live/rows/a")
+    stream.until("status", "<p>running</p>")
     with transaction.atomic():
-        query("INSERT INTO live_status VALUES ('a', 'stepped')")
+        query("UPDATE live_status SET text = 'stepped' WHERE key = 'a'")
         say("a", "one")
     assert [message.event for message in stream.until("status", "<p>stepped</p>")] == ["line", "status"]
 

@@ -8,9 +8,10 @@ from controlplane.audit.models import Entry
 from controlplane.operations import boundaries, engine, transitions
 from controlplane.operations.errors import Conflict, Invalid, Unknown
 from controlplane.operations.models import Operation
+from controlplane.operations.plans import Plan
 from controlplane.operations.states import Answer, State
 from tests.operations.conftest import Ask
-from tests.operations.recipes import World, plan_of
+from tests.operations.recipes import World, plan_of, step
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -115,3 +116,28 @@ def test_what_was_left_out_of_putting_back_is_not_called_put_back(ask: Ask, worl
     engine.run(operation.pk, "w2")
     operation.refresh_from_db()
     assert operation.outcome == "bring a: 503. Not all of it was put back; left out: bring undo-a"
+
+
+def test_a_step_that_asks_does_not_end_the_operation_when_it_fails(ask: Ask, world: World, alice: Person) -> None:
+    world.bad = {"a": "503"}
+    operation = ask(Plan("asks", (step("a", asks=True), step("b"))))
+    engine.run(operation.pk, "w1")
+    operation.refresh_from_db()
+    assert operation.state == State.NEEDS_OPERATOR
+    world.bad = {}
+    transitions.resolve(operation.pk, Actor(alice), "a", Answer.RETRY)
+    engine.run(operation.pk, "w2")
+    operation.refresh_from_db()
+    assert operation.state == State.SUCCEEDED
+
+
+@pytest.mark.parametrize("answer", [Answer.SKIP, Answer.DONE])
+def test_who_goes_on_at_a_risk_says_so_in_words(ask: Ask, world: World, alice: Person, answer: Answer) -> None:
+    world.doubt = {"a": Unknown("Look whether a runs.")}
+    operation = ask(Plan("risky", (step("a", risk="Two of them may run."),)))
+    engine.run(operation.pk, "w1")
+    with pytest.raises(Invalid, match="Two of them may run"):
+        transitions.resolve(operation.pk, Actor(alice), "a", answer)
+    transitions.resolve(operation.pk, Actor(alice), "a", answer, "I accept it: the host is burnt")
+    kept = operation.steps.get(key="a").checkpoint["answered"]
+    assert (kept["by"], kept["about"]) == ("Alice", "Look whether a runs.")

@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
-from controlplane.operations import boundaries, engine, registry, ticks, transitions
+from controlplane.operations import boundaries, deadlines, engine, registry, ticks, transitions
 from controlplane.operations.errors import Unknown
 from controlplane.operations.models import Event, Operation, OperationLock
 from controlplane.operations.plans import Plan, StepSpec
@@ -52,6 +52,23 @@ def test_a_kind_that_nobody_knows_any_more(ask: Ask, monkeypatch: pytest.MonkeyP
     engine.run(operation.pk, "w1")
     operation.refresh_from_db()
     assert operation.outcome.startswith("waits: it cannot be checked (KeyError)")
+
+
+def test_a_step_that_nobody_knows_has_not_begun(
+    ask: Ask, alice: Person, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while workers of two versions run: whoever stops the operation meanwhile is heard before it is tried again."""
+    operation = ask(plan_of("a"))
+    with monkeypatch.context() as older:
+        older.delitem(registry._functions, "sample.bring")
+        engine.run(operation.pk, "w1")
+    operation.refresh_from_db()
+    assert (operation.state, operation.steps.get().attempt) == (State.NEEDS_OPERATOR, 0)
+    transitions.cancel(operation.pk, Actor(alice), "enough")
+    transitions.resolve(operation.pk, Actor(alice), "a", Answer.RETRY)
+    engine.run(operation.pk, "w2")
+    operation.refresh_from_db()
+    assert (operation.state, world.effects) == (State.CANCELLED, {})
 
 
 @pytest.mark.parametrize("state", [State.NEEDS_OPERATOR])
@@ -149,7 +166,7 @@ def test_a_kind_that_cannot_take_note_of_the_end_does_not_hold_it_up(ask: Ask, b
 def test_one_that_cannot_be_ended_holds_up_no_other(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     late = [ask(approvals=1).pk for _ in range(2)]
     Operation.objects.update(approval_deadline=Now() - timedelta(seconds=1))
-    real = transitions.expire
+    real = deadlines.expire
 
     def expire(operation_id: int) -> None:
         if operation_id == late[0]:

@@ -16,7 +16,14 @@ from tests.operations.recipes import World, plan_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 WRITES = ("operation-approve", "operation-reject", "operation-cancel", "operation-resolve")
-READS = ("operation", "operation-status", "operation-actions", "operation-log", "operation-log-download")
+READS = (
+    "operation",
+    "operation-status",
+    "operation-actions",
+    "operation-deed",
+    "operation-log",
+    "operation-log-download",
+)
 
 
 def page(client: Client, person: Person, operation: Operation, name: str = "operation") -> str:
@@ -84,6 +91,14 @@ class TestApproval:
         assert answer.headers["Location"] == operation.get_absolute_url()
         assert operation.state == State.QUEUED
         assert "“go on”" in page(client, bob, operation)
+
+    @pytest.mark.parametrize("back", ["board", "operations/1", "?a=b", "//evil.example", "https://evil.example/"])
+    def test_a_way_back_that_is_no_page_of_ours_is_not_taken(
+        self, client: Client, ask: Ask, bob: Person, back: str
+    ) -> None:
+        operation = ask(approvals=1)
+        answer = post(client, bob, operation, "operation-approve", plan_digest=operation.plan_digest, next=back)
+        assert (answer.status_code, answer.headers["Location"]) == (302, operation.get_absolute_url())
 
     def test_another_plan_than_the_one_read_is_a_conflict(self, client: Client, ask: Ask, bob: Person) -> None:
         operation = ask(approvals=1)

@@ -2,11 +2,13 @@
 
 import pytest
 
-from controlplane.accounts.access import Actor
+from controlplane.accounts.access import Actor, Machine
 from controlplane.accounts.models import Grant, Person, Role
+from controlplane.audit.record import SYSTEM
 from controlplane.operations import engine, transitions
 from controlplane.operations.models import Operation
 from controlplane.operations.states import State
+from tests.operations import recipes
 from tests.operations.conftest import Ask
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -46,7 +48,22 @@ def test_somebody_who_was_deactivated(approved: Operation, whose: str) -> None:
     assert started(approved).state == State.STALE
 
 
-def test_a_requester_who_was_deleted_is_still_named(approved: Operation, alice: Person) -> None:
+def test_a_requester_who_was_deleted(approved: Operation, alice: Person) -> None:
     alice.delete()
-    assert started(approved).state == State.SUCCEEDED
-    assert approved.requested_by_name == "Alice"
+    assert started(approved).state == State.STALE
+    assert "Alice, who asked for it, may not change production any more" in approved.outcome
+
+
+def test_an_approver_who_was_deleted(approved: Operation, bob: Person) -> None:
+    bob.delete()
+    assert started(approved).state == State.STALE
+    assert "may not give it any more" in approved.outcome
+
+
+def test_a_machine_needs_no_role(world: recipes.World) -> None:
+    world.plan = recipes.plan_of("one")
+    asked = transitions.request(
+        Machine(SYSTEM("clock")), kind="sample", title="Sample", scopes=["production"], plan=world.plan,
+        gates=world.gates, reason="it is due", approvals_required=0,
+    )  # fmt: skip
+    assert started(asked).state == State.SUCCEEDED

@@ -1,8 +1,10 @@
 """The clock rings again for what nobody heard, ends what nobody approved, and starts what is due."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from django.db import connection
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -98,3 +100,51 @@ def test_a_ring_that_nobody_heard_is_not_noted(ask: Ask, monkeypatch: pytest.Mon
     doorbell.ring_workers(operation.pk)
     operation.refresh_from_db()
     assert operation.rung_at is None
+
+
+def test_a_ring_that_could_not_be_sent_is_not_noted(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when Redis answers, and writes nothing any more."""
+    operation = ask()
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise ConnectionError("MISCONF")
+
+    monkeypatch.setattr(doorbell._sender, "send_task", refused)
+    doorbell.ring_workers(operation.pk)
+    operation.refresh_from_db()
+    assert operation.rung_at is None
+
+
+def test_once_a_ring_is_out_nothing_writes_the_operation(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is quick would find its row locked, skip it, and the operation would wait for the clock."""
+    operation = ask()
+    send, seen = doorbell._sender.send_task, []
+
+    def version() -> str:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT xmin FROM operations_operation WHERE id = %s", [operation.pk])
+            return str(cursor.fetchone()[0])
+
+    def sending(*arguments: Any, **options: Any) -> None:
+        seen.append(version())
+        send(*arguments, **options)
+
+    before = version()
+    monkeypatch.setattr(doorbell._sender, "send_task", sending)
+    doorbell.ring_workers(operation.pk)
+    assert seen == [version()] != [before]
+
+
+def test_an_event_that_is_just_written_keeps_no_worker_away(ask: Ask) -> None:
+    """Its foreign key locks the operation, weakly."""
+    operation = ask()
+    claim(operation.pk, "w1")
+    lose_the_worker(operation)
+    other = connection.copy()
+    try:
+        with other.cursor() as cursor:
+            cursor.execute("BEGIN")
+            cursor.execute("SELECT FROM operations_operation WHERE id = %s FOR KEY SHARE", [operation.pk])
+            assert claim(operation.pk, "w2")
+    finally:
+        other.close()

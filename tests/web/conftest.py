@@ -96,7 +96,13 @@ def render_page(body: str, path: str = "/", **context: object) -> str:
     request = RequestFactory().get(path)
     request.user = alice  # type: ignore[assignment]
     request.COOKIES.update(cookies)  # type: ignore[call-overload]
-    context = {"user": alice, "navigation": navigation, "urgent": {"unacknowledged": 1}, **context}
+    context = {
+        "user": alice,
+        "navigation": navigation,
+        "urgent": {"unacknowledged": 1},
+        "halt": {"now": None},
+        **context,
+    }
     return engines["django"].from_string(source).render(context, request)
 
 

@@ -7,6 +7,8 @@ from django.test import RequestFactory
 from controlplane.web.views import theme
 from tests.web.conftest import render_page
 
+ELSEWHERE = ("https://evil.example/", "//evil.example", "/\\evil.example", "/\t/evil.example", "javascript:alert(1)")
+
 pytestmark = pytest.mark.usefixtures("shell_urls")
 
 
@@ -21,7 +23,7 @@ def test_a_choice_is_kept_and_leads_back(choice: str) -> None:
     assert answer.cookies["theme"].value == choice
 
 
-@pytest.mark.parametrize("back", ["https://evil.example/", "//evil.example", "javascript:alert(1)", ""])
+@pytest.mark.parametrize("back", [*ELSEWHERE, "board", ".", "?q=a", "theme", "/" + "x" * 9000, ""])
 def test_it_leads_nowhere_else(back: str) -> None:
     assert choose("dark", back)["Location"] == "/"
 

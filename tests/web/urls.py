@@ -9,9 +9,9 @@ def empty(_request: HttpRequest) -> HttpResponse:
 
 
 NAMES = (
-    "approvals", "deployments", "releases", "backups", "audit", "people", "tokens", "login", "logout", "nav-counts",
-    "incidents", "incident-count", "alerts", "alert-rules", "silences", "on-call", "matrix", "messages", "action-items",
-    "reports", "contacts", "auditor", "runbook",
+    "approvals", "deployments", "releases", "promotions", "backups", "recovery", "audit", "people", "tokens", "login",
+    "logout", "nav-counts", "incidents", "incident-count", "alerts", "alert-rules", "silences", "on-call", "matrix",
+    "messages", "action-items", "reports", "contacts", "auditor", "runbook", "world", "bypasses", "world-banner",
 )  # fmt: skip
 
 urlpatterns = [

@@ -82,11 +82,14 @@ class Judge:
     def problems_of_copy(self, case: Case, source: Postgres, database: str) -> list[str]:
         """What is wrong with the database that a backup was restored into, on its source's own server; drops it."""
         late = time.monotonic() + COPY_SECONDS
+        wrong: list[str] | None = None
         while True:
             try:
-                wrong = self._ask(case, source, database, case.lane.database, {})
+                # Asked once: a server that dies while it drops a database leaves one that can only be dropped.
+                if wrong is None:
+                    wrong = self._ask(case, source, database, case.lane.database, {})
                 with closing(psycopg.connect(source.url, autocommit=True)) as admin:
-                    admin.execute(f"DROP DATABASE {database} WITH (FORCE)".encode())
+                    admin.execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)".encode())
                 return wrong
             except psycopg.OperationalError as error:  # it is being restarted, or there is no such database
                 if time.monotonic() > late or "does not exist" in str(error):

@@ -42,8 +42,8 @@ def send(port: int, path: str, token: str, body: object) -> tuple[int, bytes]:
     try:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         connection.request("POST", path, json.dumps(body), headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        with connection.getresponse() as answer:
+            return answer.status, answer.read()
     finally:
         connection.close()
 
@@ -95,8 +95,8 @@ def by_form(port: int, path: str, session: str, action: str) -> Client:
         try:
             cookies = f"sessionid={session}" if session else ""
             connection.request("GET", path, headers={"Cookie": cookies})
-            answer = connection.getresponse()
-            page = answer.read().decode()
+            with connection.getresponse() as answer:
+                page = answer.read().decode()
             given = answer.getheader("Set-Cookie", "")
             token, to = TOKEN.search(page), next((form for form in FORM.findall(page) if action in form), "")
             if answer.status != 200 or token is None or (session and not to):
@@ -104,8 +104,8 @@ def by_form(port: int, path: str, session: str, action: str) -> Client:
             cookies = "; ".join(filter(None, [cookies, given.partition(";")[0]]))
             headers = {"Cookie": cookies, "Content-Type": "application/x-www-form-urlencoded"}
             connection.request("POST", to or path, urlencode({"csrfmiddlewaretoken": token[1]}), headers)
-            answer = connection.getresponse()
-            answer.read()
+            with connection.getresponse() as answer:
+                answer.read()
             return answer.status in (200, 302, 303, 409)
         finally:
             connection.close()
@@ -124,8 +124,8 @@ def by_pagerduty(port: int, secret: str, incident: int) -> Client:
         try:
             headers = {"X-PagerDuty-Signature": f"v1={signature}", "Content-Type": "application/json"}
             connection.request("POST", "/receipts/pagerduty", body, headers)
-            answer = connection.getresponse()
-            answer.read()
+            with connection.getresponse() as answer:
+                answer.read()
             return answer.status == 202
         finally:
             connection.close()
