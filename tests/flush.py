@@ -12,13 +12,20 @@ import pytest
 from django.core.management.commands import flush
 from django.db import OperationalError, connection
 from django.db.backends.postgresql.operations import DatabaseOperations
-from psycopg.errors import DeadlockDetected
+from psycopg.errors import LockNotAvailable
 
-TRIES = 10
+from controlplane.embedded.processes import wait_until
+
+SECONDS = 30
 OF_THE_MODELS = {"django_content_type", "auth_permission"}
+AS_REPLICA = "SET LOCAL session_replication_role = replica"
 OTHERS = """
     SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
                    AND backend_type = 'client backend')
+"""
+WHO = """
+    SELECT application_name || ' ' || state || ': ' || query FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
 """
 # Nothing else does it here: the servers of tests run without autovacuum.
 TO_VACUUM = "SELECT relname FROM pg_class WHERE relname = ANY(%s) AND pg_relation_size(oid) > 1000000"
@@ -38,18 +45,35 @@ def _statements(self: DatabaseOperations, style: Any, tables: Sequence[str], **o
 
 
 def _run(self: DatabaseOperations, sql_list: list[str]) -> None:
-    for left in reversed(range(TRIES)):
-        try:
-            _execute(self, ["SET LOCAL session_replication_role = replica", *sql_list])
-            break
-        except OperationalError as error:
-            # A worker or a clock that the browser's tests keep running locks the same tables in another order.
-            if not (left and isinstance(error.__cause__, DeadlockDetected)):
-                raise
-    deleted = [statement.split('"')[1] for statement in sql_list if statement.startswith("DELETE")]
-    for table in _ask(TO_VACUUM, deleted) if deleted else []:
+    truncated = [name for statement in sql_list if statement.startswith("TRUNCATE") for name in _tables_of(statement)]
+    if truncated:
+        took = wait_until(lambda: _ran_alone(self, truncated, sql_list), SECONDS)
+        assert took, f"Somebody was in the tables for {SECONDS} s: {_ask(WHO)}"
+        return
+    _execute(self, [AS_REPLICA, *sql_list])
+    for table in _ask(TO_VACUUM, [_tables_of(statement)[0] for statement in sql_list]) if sql_list else []:
         with connection.cursor() as cursor:
             cursor.execute(f'VACUUM "{table}"')
+
+
+def _ran_alone(self: DatabaseOperations, tables: list[str], sql_list: list[str]) -> bool:
+    """Whether all of `tables` could be had at once.
+
+    Who takes them one by one meets a worker or a clock that has taken them in another order; and always loses, as it
+    waited first.
+    """
+    lock = f"LOCK TABLE {', '.join(map(self.quote_name, tables))} IN ACCESS EXCLUSIVE MODE NOWAIT"
+    try:
+        _execute(self, [AS_REPLICA, lock, *sql_list])
+    except OperationalError as error:
+        if isinstance(error.__cause__, LockNotAvailable):
+            return False
+        raise
+    return True
+
+
+def _tables_of(statement: str) -> list[str]:
+    return statement.split('"')[1::2]
 
 
 def _ask(query: str, *parameters: list[str]) -> list[Any]:
