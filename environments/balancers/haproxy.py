@@ -46,10 +46,11 @@ class HaproxyBalancer:
         row = _rows(settings).get(member.name)
         if row is None:
             return Seen(Standing.ABSENT, f"{settings['backend']} has no server {member.name}")
-        status, open_now, weight = row["status"], _number(row["scur"]) + _number(row["qcur"]), _number(row["weight"])
+        status, open_now = row["status"], _number(row["scur"]) + _number(row["qcur"])
         state = _states(settings).get(member.name)
         if state is None:
             return Seen(Standing.ABSENT, f"{settings['backend']} has just lost its server {member.name}")
+        weight = _number(state["srv_uweight"])  # as it was set; the statistics say less while it starts slowly
         if int(state["srv_admin_state"]) & OUT_OF_IT:
             standing = Standing.DRAINING if open_now else Standing.ABSENT
         elif (state["srv_addr"], state["srv_port"]) != (member.host, str(member.port)) and _is_address(member.host):

@@ -5,6 +5,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -59,9 +60,10 @@ class Server(ThreadingHTTPServer):
 class Proxy(Haproxy):
     """HAProxy, and servers behind it."""
 
-    def __init__(self, folder: Path, names: list[str]) -> None:
+    def __init__(self, folder: Path, names: list[str], *, slow_start: str = "0") -> None:
         self.servers = {name: Server(name) for name in names}
-        super().__init__(folder, {name: one.server_port for name, one in self.servers.items()}, every="50ms")
+        ports = {name: one.server_port for name, one in self.servers.items()}
+        super().__init__(folder, ports, every="50ms", slow_start=slow_start)
 
     def get(self, path: str = "/") -> tuple[int, str]:
         """Ask by the door, with a connection of its own."""
@@ -90,15 +92,22 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
-@pytest.fixture
-def proxy() -> Iterator[Proxy]:
-    """With two servers, both well."""
+@contextmanager
+def proxying(*, slow_start: str = "0") -> Iterator[Proxy]:
+    """A HAProxy with two servers, both well."""
     if WHY_NOT:
         pytest.skip(WHY_NOT)
     folder = Path(tempfile.mkdtemp(prefix="cp-ha-"))
-    made = Proxy(folder, ["one", "two"])
+    made = Proxy(folder, ["one", "two"], slow_start=slow_start)
     try:
         yield made
     finally:
         made.stop()
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    """One whose servers get their share as soon as they are well."""
+    with proxying() as made:
+        yield made

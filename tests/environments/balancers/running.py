@@ -30,23 +30,27 @@ frontend door
     default_backend app
 backend app
     option httpchk GET /health
-    default-server check inter {every} fastinter {every} downinter {every} rise 2 fall 2
+    default-server check inter {every} fastinter {every} downinter {every} rise 2 fall 2 slowstart {slow_start}
 {servers}
 """
 
 
 class Haproxy:
-    """One in a folder of its own. servers: their ports by name. every: between two health checks."""
+    """One in a folder of its own. servers: their ports by name. every: between two health checks.
+
+    slow_start: how long a server that has become well gets less than its share.
+    """
 
     def __init__(
-        self, folder: Path, servers: Mapping[str, int], *, every: str = "100ms", check_timeout: str = "2s"
-    ) -> None:
+        self, folder: Path, servers: Mapping[str, int], *, every: str = "100ms", check_timeout: str = "2s",
+        slow_start: str = "0",
+    ) -> None:  # fmt: skip
         self.folder = folder
         self.port, self.admin, self.socket = free_port(), free_port(), folder / "admin.sock"
         lines = [f"    server {name} 127.0.0.1:{port}" for name, port in servers.items()]
         text = CONFIGURATION.format(
             socket=self.socket, admin=self.admin, port=self.port, servers="\n".join(lines), every=every,
-            check_timeout=check_timeout,
+            check_timeout=check_timeout, slow_start=slow_start,
         )  # fmt: skip
         (folder / "haproxy.cfg").write_text(text)
         self.settings = {"kind": "haproxy", "socket": str(self.socket), "backend": "app"}

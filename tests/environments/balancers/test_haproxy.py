@@ -11,7 +11,7 @@ import pytest
 from controlplane.operations.errors import StepError
 from environments.balancers import BALANCERS
 from environments.balancers.base import Member, Standing
-from tests.environments.balancers.proxies import Proxy, proxy, until
+from tests.environments.balancers.proxies import Proxy, proxy, proxying, until
 
 __all__ = ["proxy"]
 HAPROXY = BALANCERS["haproxy"]
@@ -210,3 +210,14 @@ def test_a_state_that_breaks_off_is_a_passing_reason(proxy: Proxy) -> None:
 )
 def test_wrong_settings_are_said_by_key(settings: dict[str, str], wrong: set[str]) -> None:
     assert set(HAPROXY.problems(settings)) == wrong
+
+
+def test_who_starts_slowly_keeps_the_weight_that_it_was_given() -> None:
+    with proxying(slow_start="600s") as proxy:
+        one = proxy.servers["one"]
+        one.status = 503
+        until(lambda: standing(proxy, "one") == Standing.UNHEALTHY)
+        HAPROXY.weigh(proxy.settings, {one.member: 40})
+        one.status = 200
+        until(lambda: standing(proxy, "one") == Standing.SERVING)
+        assert HAPROXY.look(proxy.settings, one.member).weight == 40
