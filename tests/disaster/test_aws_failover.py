@@ -10,6 +10,7 @@ import pytest
 from backups.disaster import duties
 from backups.models import Recovery
 from controlplane.operations import engine
+from controlplane.operations.models import Operation
 from controlplane.operations.states import Answer, State
 from tests.aws.layer import LOST_AFTER, LOST_BEFORE, broken, denied, refused, throttled
 from tests.disaster.aws_world import die_once_at
@@ -197,6 +198,10 @@ def test_a_region_that_comes_back_before_anybody_answers_is_fenced_and_proven(ni
     assert night.recovery(operation).fence_proven is True
 
 
+def told(operation: Operation, what: str) -> int:
+    return operation.effects.filter(what=what).count()
+
+
 @pytest.mark.parametrize("fault", [LOST_AFTER, LOST_BEFORE, broken()],
                          ids=["answer lost", "request lost", "broken"])  # fmt: skip
 def test_every_change_goes_wrong_once_and_is_made_once(night: Night, fault: Any) -> None:
@@ -205,6 +210,7 @@ def test_every_change_goes_wrong_once_and_is_made_once(night: Night, fault: Any)
     assert operation.state == State.SUCCEEDED, operation.outcome
     night.is_over_there()
     assert dict(night.changes) == EACH_ONCE
+    assert told(operation, "scaled") == EACH_ONCE["UpdateService"]
 
 
 @pytest.mark.parametrize("boundary", ["intent_written", "effect_done", "verified", "state_written"])
@@ -214,6 +220,7 @@ def test_a_worker_dies_at_every_step(night: Night, boundary: str) -> None:
     assert operation.state == State.SUCCEEDED, operation.outcome
     night.is_over_there()
     assert dict(night.changes) == EACH_ONCE
+    assert told(operation, "scaled") == EACH_ONCE["UpdateService"]
     assert dead() >= operation.steps.count() - 6, "steps that find their effect there have no such boundary"
 
 

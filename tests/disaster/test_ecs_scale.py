@@ -116,6 +116,7 @@ def test_a_call_that_goes_wrong_is_looked_after(dr: World, action: str, fault: F
     assert operation.state == State.SUCCEEDED, operation.outcome
     assert counts(dr) == (3, 3)
     assert dr.aws.changes == NEW
+    assert list(operation.effects.values_list("what", flat=True)) == ["registered", "scaled"]
 
 
 def test_tasks_that_do_not_start_are_told_of(dr: World) -> None:
@@ -165,9 +166,11 @@ class TestNothingRuns:
     @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
     def test_a_call_that_goes_wrong(self, running: World, fault: Fault) -> None:
         running.once("UpdateService", fault)
-        assert running.run(*scaling(running, 0)).state == State.SUCCEEDED
+        operation = running.run(*scaling(running, 0))
+        assert operation.state == State.SUCCEEDED
         assert counts(running) == (0, 0)
         assert running.aws.changes == {"UpdateService": 1}
+        assert "scaled" in operation.effects.values_list("what", flat=True)
 
     @pytest.mark.parametrize("how", ["refuses", "hangs"])
     def test_a_region_that_is_away_fails_nothing_and_a_person_is_asked(self, running: World, how: str) -> None:

@@ -19,8 +19,10 @@ from controlplane.operations.registry import Seen, StepContext, StepFunction, Ve
 from environments.addresses import NoAnswer, get
 from environments.aws import CHANGE_ATTEMPTS, READ_ATTEMPTS, ecs, in_words
 from environments.drivers.ecs.service import OPERATION, VERSION, Definition, EcsService, State, short
+from environments.drivers.telling import REGISTERED, intend, tell_if_meant, tell_once
 from environments.image_names import digest_in, repository_of
 
+SCALED = "scaled"
 # So often in a row ECS does not answer before a person is asked whether nothing runs.
 UNANSWERED = 3
 PAGE = 100  # tasks that ECS describes at once
@@ -73,6 +75,7 @@ def _is_registered(context: StepContext, *, place: Arguments, digest: str, versi
     if found is None:
         return Seen.NOT_DONE
     context.save_checkpoint(revision=found.arn)
+    tell_once(context, REGISTERED, place["service"], digest=digest, version=version)
     context.log(f"{short(found.arn)} is registered")
     return Seen.DONE
 
@@ -85,7 +88,7 @@ def _register(context: StepContext, *, place: Arguments, digest: str, version: s
     context.check()
     revision = service.register(request)
     context.save_checkpoint(revision=revision)
-    context.did("registered", place["service"], digest=digest, version=version)
+    tell_once(context, REGISTERED, place["service"], digest=digest, version=version)
     context.log(f"registered {short(revision)} with {image}")
 
 
@@ -125,6 +128,7 @@ def _is_scaled(context: StepContext, *, place: Arguments, count: int, digest: st
     revision = _revision(context, place, digest)
     if state.desired != count or revision not in ("", state.definition):
         return Seen.NOT_DONE
+    tell_if_meant(context, SCALED, place["service"], count=count)
     context.log(f"the {service.words} has {count} as its desired count")
     return Seen.DONE
 
@@ -142,13 +146,12 @@ def _scale(context: StepContext, *, place: Arguments, count: int, digest: str) -
 def _ask_for(context: StepContext, place: Arguments, count: int, digest: str) -> None:
     service = _at(context, place)
     more: Any = {"taskDefinition": revision} if (revision := _revision(context, place, digest)) else {}
-    context.check()
+    intend(context)
     with in_words("ecs:UpdateService", service.words):
         ecs(service.account, CHANGE_ATTEMPTS).update_service(
             cluster=service.cluster, service=service.service, desiredCount=count, **more
         )
-    # What `_is_down` finds to have come back is told to stop too: the same effect, perhaps more than once.
-    context.did("scaled", place["service"], count=count)
+    tell_once(context, SCALED, place["service"], count=count)
     context.log(f"asked ECS for {count} tasks of the {service.words}")
 
 
@@ -230,6 +233,8 @@ def _is_down(context: StepContext, *, place: Arguments) -> Verdict:
         if context.checkpoint.get("unanswered"):
             context.save_checkpoint(unanswered=0)
         if not still:
+            if _noted(context, place, "ecs.scale", "meant") and not _noted(context, place, "ecs.scale", "told"):
+                tell_once(context, SCALED, place["service"], count=0)  # the answer was lost, the call was not
             words = f"no task of the {service.words} runs"
             context.log(words)
             return passed(words)
