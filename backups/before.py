@@ -28,16 +28,28 @@ DATA = (Kind.DATABASE, Kind.PITR)
 
 
 def condition(environment: Environment, wanted: Mapping[str, Any]) -> Said:
-    """Whether every database here has a backup of the last `minutes` that a restore has proven."""
+    """Whether every database here has a backup of the last `minutes` that a restore has proven.
+
+    is_made: the change makes what is lacking first. A policy that is paused is left out, and said to be: whoever
+    approves the change sees it.
+    """
     young = _good(OuterRef("pk")).filter(as_of__gte=Now() - timedelta(minutes=wanted["minutes"]))
-    here = Policy.objects.filter(environment=environment, kind__in=DATA, paused=False)
-    policies = dict(here.order_by("pk").values_list("slug", Exists(young)))
-    if not policies:
+    here = Policy.objects.filter(environment=environment, kind__in=DATA).order_by("pk")
+    rows = list(here.annotate(is_proven=Exists(young)).values_list("slug", "paused", "is_proven"))
+    policies = {slug: is_proven for slug, paused, is_proven in rows if not paused}
+    paused = ", ".join(slug for slug, paused, _ in rows if paused)
+    if not rows:
         words = f"no policy backs up a database of {environment.slug}. Declare one in the configuration file."
         return Outcome.FAILED, words
-    if lacking := [slug for slug, is_proven in policies.items() if not is_proven]:
-        return Outcome.FAILED, f"no backup of {', '.join(lacking)} that young is verified."
-    return Outcome.PASSED, f"{', '.join(policies)}: verified by a restore"
+    if not policies:
+        return Outcome.FAILED, f"nothing is backed up: {paused} is paused. Resume it."
+    without = f" Left out, as it is paused: {paused}." if paused else ""
+    if not (lacking := ", ".join(slug for slug, is_proven in policies.items() if not is_proven)):
+        return Outcome.PASSED, f"{', '.join(policies)}: verified by a restore.{without}"
+    words = f"no backup of {lacking} that young is verified."
+    if wanted["is_made"]:
+        return Outcome.PASSED, f"{words} One is made and verified first.{without}"
+    return Outcome.FAILED, f"{words}{without}"
 
 
 def _policies(environment: str) -> list[Policy]:

@@ -77,6 +77,29 @@ def test_or_one_is_made_first(estate: Estate) -> None:
     assert first_steps(rule(estate, backup="refuse")) == ()
 
 
+def test_what_is_not_backed_up_at_all_is_not_made_first(estate: Estate) -> None:
+    rule(estate, backup_minutes=60, backup="make")
+    gate = asked(estate)["backup"]
+    assert (outcome(gate), "One is made" in gate.reason) == ("failed", False)
+    assert "no policy backs up" in gate.reason
+    backup(estate, minutes=5)
+    Policy.objects.update(paused=True)
+    gate = asked(estate)["backup"]
+    assert (outcome(gate), gate.reason) == ("failed", "nothing is backed up: database is paused. Resume it.")
+
+
+def test_a_paused_policy_is_left_out_and_said_to_be(estate: Estate) -> None:
+    rule(estate, backup_minutes=60)
+    made = backup(estate, minutes=5)
+    Policy.objects.create(
+        environment=estate.production, slug="reports", kind="database", storage=made.storage, paused=True
+    )
+    gate = asked(estate)["backup"]
+    assert (outcome(gate), gate.reason) == (
+        "passed", "database: verified by a restore. Left out, as it is paused: reports.",
+    )  # fmt: skip
+
+
 def test_two_people_set_aside_what_may_wait_and_nothing_else(estate: Estate, alice: Person, bob: Person) -> None:
     rule(estate, incidents=["P2"], checklist=["look at the clock"], evidence=["scan"])
     FreezeWindow.objects.create(
