@@ -36,12 +36,12 @@ Commit = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]{0,80}$")]
 
 
 class FindingsIn(Body):
-    """How many of each severity."""
+    """How many of each severity; what is left out was not looked for, and passes no rule that bounds it."""
 
-    critical: Count = 0
-    high: Count = 0
-    medium: Count = 0
-    low: Count = 0
+    critical: Count | None = None
+    high: Count | None = None
+    medium: Count | None = None
+    low: Count | None = None
 
 
 class ScanIn(Body):
@@ -103,7 +103,7 @@ class ReleaseIn(Body):
             (ReleaseEvidence.Kind.SIGNATURE, self.signatures),
             (ReleaseEvidence.Kind.ATTESTATION, self.attestations),
         )
-        return [(kind.value, one.model_dump()) for kind, some in kinds for one in some]
+        return [(kind.value, one.model_dump(exclude_none=True)) for kind, some in kinds for one in some]
 
 
 class EvidenceOut(BaseModel):

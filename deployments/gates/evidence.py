@@ -1,5 +1,7 @@
 """What was reported of a release: how its checks ended, what a scan found, and who signed the image."""
 
+from collections.abc import Mapping
+
 from controlplane.operations.gates import Gate, Outcome
 from deployments.gates.known import Known
 from deployments.gates.signatures import Forged, attested, signed
@@ -59,10 +61,14 @@ def _scanned(release: Release, policy: Policy, reported: list[ReleaseEvidence]) 
         words = f"no scan of {release.version} was reported. Have its pipeline report one."
         return Gate("scan", title, Outcome.FAILED, words)
     last = reported[-1].content
-    found = {severity: int(last.get("findings", {}).get(severity, 0)) for severity in SEVERITIES}
+    said: Mapping[str, int] = last.get("findings", {})
     tool = last.get("tool") or "the scan"
-    words = f"{tool} found " + (", ".join(f"{count} {name}" for name, count in found.items() if count) or "nothing")
-    over = [f"{found[name]} {name}" for name, most in policy.findings.items() if found.get(name, 0) > most]
+    if silent := [name for name in SEVERITIES if name in policy.findings and name not in said]:
+        words = f"{tool} did not say how many {' and '.join(silent)} findings there are. Have its pipeline report it."
+        return Gate("scan", title, Outcome.FAILED, words)
+    found = ", ".join(f"{said[name]} {name}" for name in SEVERITIES if said.get(name))
+    words = f"{tool} found {found or 'nothing'}"
+    over = [name for name, most in policy.findings.items() if said[name] > most]
     if over:
         return Gate("scan", title, Outcome.FAILED, f"{words}: too many. Mend it and build a new release.")
     return Gate("scan", title, Outcome.PASSED, words)

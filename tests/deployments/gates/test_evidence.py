@@ -115,9 +115,15 @@ class TestGates:
         assert outcome(asked(estate)["scan"]) == "failed"
         self.report(estate, "scan", {"tool": "trivy", "findings": {"high": 2, "low": 9}})
         gate = asked(estate)["scan"]
+        assert (outcome(gate), "did not say how many critical findings" in gate.reason) == ("failed", True)
+        self.report(estate, "scan", {"tool": "trivy", "findings": {"critical": 0, "high": 2, "low": 9}})
+        gate = asked(estate)["scan"]
         assert (outcome(gate), gate.reason) == ("passed", "trivy found 2 high, 9 low")
-        self.report(estate, "scan", {"tool": "trivy", "findings": {"critical": 1}})
-        assert outcome(asked(estate)["scan"]) == "failed", "the last one counts"
+        self.report(estate, "scan", {"tool": "trivy", "findings": {"critical": 1, "high": 0}})
+        gate = asked(estate)["scan"]
+        assert (outcome(gate), gate.reason) == (
+            "failed", "trivy found 1 critical: too many. Mend it and build a new release.",
+        ), "the last one counts"  # fmt: skip
 
     def test_one_good_signature_is_enough(self, estate: Estate) -> None:
         digest = estate.releases["1.5.0"].digest
