@@ -62,6 +62,14 @@ def demand_of(environment: Environment) -> Demand:
     return Demand(policy.approvals_required, groups_of(policy))
 
 
+def guarded_slugs() -> set[str]:
+    """The environments in which a change has to be approved."""
+    asking = {
+        one.environment_id for one in Policy.objects.only("environment_id", "approvers") if any(one.approvers.values())
+    }
+    return {one.slug for one in Environment.objects.all() if one.approvals_required or one.pk in asking}
+
+
 def first_steps(policy: Policy) -> tuple[StepSpec, ...]:
     """What comes before anything is touched: a verified backup, where the policy has one made."""
     if not policy.backup_minutes or policy.backup != Policy.Backup.MAKE:

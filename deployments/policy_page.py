@@ -69,11 +69,11 @@ class PolicyPage:
         return [(title, words) for title, words in found if words]
 
     def _approvals(self) -> str:
-        needed = self.environment.approvals_required
+        needed = self.policy.approvals_required
         groups = [
             f"{group['count']} of {group['name']} ({', '.join(group['people']) or 'nobody'})" for group in self.groups
         ]
-        return ", ".join(([str(needed)] if needed else []) + groups)
+        return f"{needed}, among them {', '.join(groups)}" if groups else str(needed or "")
 
     def _freeze(self, row: FreezeWindow) -> Freeze:
         window = window_of(row)

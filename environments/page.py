@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from controlplane.accounts.access import Actor
@@ -20,6 +20,8 @@ from environments.samples import Health, buckets_of, health_of
 HOURS = (1, 6, 24)
 BUCKETS = 60
 LATELY = 10
+LOCKS = 50
+RELEASED = 3
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,19 @@ class EnvironmentPage:
         return list(self.environment.configuration.all())
 
     @cached_property
+    def _holds(self) -> list[EnvironmentLock]:
+        newest = self.environment.holds.order_by(F("released_at").desc(nulls_first=True), "-pk")
+        return list(newest[:LOCKS])
+
+    @property
     def locks(self) -> list[EnvironmentLock]:
         """Those that hold now."""
-        return list(self.environment.holds.filter(released_at=None))
+        return [one for one in self._holds if one.released_at is None]
 
-    @cached_property
+    @property
     def released(self) -> list[EnvironmentLock]:
         """The last ones that were released."""
-        return list(self.environment.holds.exclude(released_at=None)[:3])
+        return [one for one in self._holds if one.released_at is not None][:RELEASED]
 
     @cached_property
     def moving(self) -> list[Operation]:

@@ -1,4 +1,4 @@
-"""How templates show the checklist of a deployment."""
+"""How templates show what the rules ask of a deployment."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +7,7 @@ from django import template
 
 from controlplane.operations.models import Operation
 from deployments.policies import policy_of, ticks_of
+from environments.models import Environment
 
 register = template.Library()
 
@@ -15,6 +16,12 @@ register = template.Library()
 def checklist(operation: Operation) -> list[Mapping[str, Any]]:
     """Its items, each with its tick; empty where the environment has none."""
     return ticks_of(operation, policy_of(operation.deployment.environment))
+
+
+@register.simple_tag
+def approvals(environment: Environment) -> int:
+    """How many approve a change there, groups included."""
+    return policy_of(environment).approvals_required
 
 
 @register.filter

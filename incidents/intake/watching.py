@@ -19,6 +19,7 @@ from backups.services import BACKUP, PROOF
 from controlplane.clock.database import database_time
 from controlplane.operations.models import Operation, OperationLock
 from controlplane.operations.states import State
+from deployments.policies import guarded_slugs
 from environments.models import Environment, Placement
 from incidents.intake.own import OwnAlert, firing_of, say_news
 from incidents.models import Alert
@@ -63,8 +64,9 @@ def watch_operations() -> int:
     last: dict[str, Operation] = {}
     for one in rows.exclude(kind__in=TOLD_BY_BACKUPS).only(*_SHOWN).order_by("finished_at"):
         last[_mark_of(one)] = one
-    slugs = {one.slug: one for one in Environment.objects.all()}
-    found = [_failed(mark, one, slugs) for mark, one in last.items() if one.state == State.FAILED]
+    slugs = set(Environment.objects.values_list("slug", flat=True))
+    guarded = guarded_slugs()
+    found = [_failed(mark, one, slugs, guarded) for mark, one in last.items() if one.state == State.FAILED]
     earlier = [_still_failed(alert, now) for mark, alert in firing.items() if mark not in last]
     found += [alert for alert in earlier if alert is not None]
     return say_news(found, firing)
@@ -78,17 +80,16 @@ def _mark_of(operation: Operation) -> str:
     return f"operation:{hashlib.sha256(subject.encode()).hexdigest()[:32]}"
 
 
-def _failed(mark: str, one: Operation, environments: dict[str, Environment]) -> OwnAlert:
-    here = environments.get(one.scopes[0])
-    is_guarded = here is not None and here.approvals_required > 0
+def _failed(mark: str, one: Operation, slugs: set[str], guarded: set[str]) -> OwnAlert:
+    here = one.scopes[0] if one.scopes[0] in slugs else ""
     assert one.finished_at is not None
     return OwnAlert(
         name=OPERATION_FAILED,
-        severity="critical" if is_guarded else "warning",
+        severity="critical" if here in guarded else "warning",
         summary=f"{one.title}: {one.outcome}" if one.outcome else one.title,
         firing=True,
         started_at=one.finished_at,
-        environment=here.slug if here else "",
+        environment=here,
         labels={"operation": one.kind, "scopes": ",".join(one.scopes)},
         annotations={"operation": str(one.pk), "outcome": one.outcome},
         url=settings.SITE_URL + one.get_absolute_url(),

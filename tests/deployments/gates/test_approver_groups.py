@@ -16,6 +16,7 @@ from controlplane.operations.models import Approval
 from controlplane.operations.registry import Demand
 from controlplane.operations.states import State
 from deployments.models import ApproverGroup
+from deployments.policies import guarded_slugs
 from deployments.services import request_deployment
 from deployments.strategies.asking import situation_of
 from environments.models import Environment, Placement
@@ -156,3 +157,19 @@ def test_where_only_a_group_approves_pages_say_who(
     seen = client.get(page).content.decode()
     assert "Bob can give it" in seen
     assert "none needed" not in seen
+
+
+@pytest.mark.django_db
+def test_where_only_a_group_approves_the_environments_own_pages_say_so(
+    only_groups: Estate, client: Client, alice: Person
+) -> None:
+    client.force_login(alice)
+    assert "<dt>approvals</dt><dd>1</dd>" in client.get("/environments/production").content.decode()
+    assert "1, among them 1 of SRE (bob)" in client.get("/environments/production/rules").content.decode()
+
+
+@pytest.mark.django_db
+def test_where_only_a_group_approves_a_change_is_guarded(only_groups: Estate) -> None:
+    assert guarded_slugs() == {"production"}
+    rule(only_groups, approvers={})
+    assert guarded_slugs() == set()
