@@ -177,7 +177,8 @@ def _suspicious(request: HttpRequest, error: SuspiciousOperation) -> HttpRespons
 
 @api.exception_handler(StepError)
 def _cannot_be_asked(request: HttpRequest, error: StepError) -> HttpResponse:
-    return _later(f"The environment cannot be asked what runs there: {error}")
+    words = f"The environment cannot be asked what runs there: {error}"
+    return problem(409, words) if error.permanent else _later(words)
 
 
 @api.exception_handler(OperationalError)

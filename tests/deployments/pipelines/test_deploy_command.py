@@ -1,5 +1,6 @@
 """bin/deploy, as a pipeline runs it: a process of its own against the real web process, engine and instances."""
 
+import json
 import os
 import signal
 import socket
@@ -256,3 +257,72 @@ def test_a_run_in_github_actions_needs_no_secret(deploy: Say, staging: Environme
     assert "of-the-job" not in said and "eyJ" not in said
     assert Release.objects.get(version="2.0.0").commit == SHA
     assert Operation.objects.get().requested_by_name == "pitchey/api run 1001 (octocat)"
+
+
+def test_a_run_that_may_not_ask_any_more_ends_with_2(deploy: Say) -> None:
+    """Its pipeline was paused while it waited: one new token, and that is the end."""
+    looked: list[str] = []
+
+    def give(method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+        if "token" in path:
+            return 200, {}, b'{"value": "of-the-run"}'
+        if method == "POST":
+            return 201, {}, b'{"operation": 7}'
+        looked.append(path)
+        return 401, {}, b'{"detail": "The pipeline is paused."}'
+
+    with Serving(give) as both:
+        env = {"ACTIONS_ID_TOKEN_REQUEST_URL": f"{both.url}/token", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "of-the-job"}
+        status, said = end_of(deploy(url=both.url, env=env))
+    assert status == 2 and "Refused (401). The pipeline is paused." in said
+    assert len(looked) == 2
+
+
+def test_a_token_of_a_file_may_have_a_line_end_and_another_is_not_repeated(deploy: Say) -> None:
+    status, said = end_of(deploy(env={"CONTROLPLANE_TOKEN": "cp_wrong-one\n"}))
+    assert status == 2 and "Refused (401)" in said
+    status, said = end_of(deploy(env={"CONTROLPLANE_TOKEN": "cp_wrong one"}))
+    assert status == 2 and "CONTROLPLANE_TOKEN is no token" in said and "cp_wrong" not in said
+
+
+def test_why_it_cannot_be_asked_just_now_is_said(deploy: Say) -> None:
+    words = b'{"detail": "The environment cannot be asked what runs there: AWS slows us down."}'
+    with Serving(lambda *request: (503, {}, words)) as away:
+        more = ("--environment", "staging", "--reason", "x", "--patience", "0.3")
+        status, said = end_of(deploy(*more, url=away.url))
+    assert status == 5 and "AWS slows us down" in said
+
+
+def test_what_can_never_be_asked_ends_with_2(deploy: Say) -> None:
+    Environment.objects.update(driver_settings={"no_such": 1}, driver="hosts")
+    status, said = end_of(deploy())
+    assert status == 2 and "Refused (409)" in said, said
+
+
+HOLE = {"VulnerabilityID": "CVE-2026-1", "Severity": "HIGH"}
+KEY = {"RuleID": "aws-access-key-id", "Severity": "CRITICAL"}
+TRIVY = {
+    "what is empty is left out": ({"SchemaVersion": 2}, {"critical": 0, "high": 0}),
+    "a key in the image": ({"SchemaVersion": 2, "Results": [{"Vulnerabilities": [HOLE]}, {"Secrets": [KEY]}]},
+                           {"critical": 1, "high": 1}),
+    "something else": ({"runs": []}, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("report", "found"), TRIVY.values(), ids=TRIVY)
+def test_what_trivy_found_is_counted(deploy: Say, tmp_path: Path, report: Any, found: dict[str, int] | None) -> None:
+    bodies: list[Any] = []
+
+    def give(method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+        bodies.append(json.loads(body))
+        return 201, {}, json.dumps({"service": "api", "version": "2.0.0", "digest": DIGEST}).encode()
+
+    (tmp_path / "scan.json").write_text(json.dumps(report))
+    with Serving(give) as plane:
+        image = ("--image", "registry/api", "--digest", DIGEST, "--trivy", str(tmp_path / "scan.json"))
+        status, said = end_of(deploy(*image, url=plane.url))
+    if found is None:
+        assert status == 2 and "is no report of trivy" in said and not bodies
+    else:
+        assert status == 0, said
+        assert bodies[0]["scan"]["findings"] == {**found, "medium": 0, "low": 0}
