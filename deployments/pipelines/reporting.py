@@ -26,16 +26,19 @@ def report_release(
         is_new = not Release.objects.filter(service__slug=service, version=version).exists()
         wanted = combined([ci, *others]) if ci or is_new else ""
         release = create_release(actor, service=service, version=version, commit=commit, ci=wanted, **values)
-        report, first = ReleaseReport.objects.get_or_create(
+        report, _ = ReleaseReport.objects.get_or_create(
             release=release,
             defaults={
                 "pipeline": pipeline, "repository": run.repository, "ref": run.ref, "sha": run.sha,
                 "run_id": run.run_id, "run_attempt": run.run_attempt, "run_actor": run.actor, "ci": ci,
             },
         )  # fmt: skip
-        if not first and report.run_id == run.run_id and ci and report.ci != ci:
+        if report.run_id != run.run_id:
+            return release
+        if ci and report.ci != ci:
             # The same run, tried again: its newer word counts.
             ReleaseReport.objects.filter(pk=report.pk).update(ci=ci, run_attempt=run.run_attempt)
-            if release.ci != wanted:
-                set_ci(actor.who, release, wanted)
+        if wanted and release.ci != wanted:
+            # Also where a person made the release known first: of a run's release the runs speak.
+            set_ci(actor.who, release, wanted)
     return release

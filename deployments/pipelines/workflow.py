@@ -97,8 +97,11 @@ jobs:
       - name: Build and Push
         id: push
         run: |
-          docker buildx build --push --metadata-file image.json --tag "$IMAGE:$VERSION" .
-          digest=$(python3 -c 'import json; print(json.load(open("image.json"))["containerimage.digest"])')
+          # A commit is built once: what is run again reports and deploys the image that it was.
+          if ! digest=$(docker buildx imagetools inspect "$IMAGE:$VERSION" --format '{{.Manifest.Digest}}'); then
+            docker buildx build --push --metadata-file image.json --tag "$IMAGE:$VERSION" .
+            digest=$(python3 -c 'import json; print(json.load(open("image.json"))["containerimage.digest"])')
+          fi
           echo "digest=$digest" >> "$GITHUB_OUTPUT"
 
       - name: Scan the Image

@@ -11,6 +11,7 @@ from joserfc import jwt
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import RSAKey
 
+from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Grant, Person
 from controlplane.audit.models import Entry
 from controlplane.operations import engine
@@ -18,6 +19,7 @@ from controlplane.operations.models import Operation
 from controlplane.operations.states import State
 from deployments.models import Pipeline, Release, ReleaseReport, UsedToken, WorkflowRun
 from deployments.pipelines import identity
+from deployments.services import create_release
 from tests.api.conftest import assert_problem
 from tests.deployments.pipelines.conftest import Run, make_rule
 from tests.deployments.pipelines.issuer import AUDIENCE, EC, RSA, SHA, Issuer, unsigned
@@ -42,6 +44,20 @@ def test_a_report_that_says_nothing_of_the_checks_leaves_them_pending(run: Run) 
     assert run.report(migrations="none").json()["ci"] == "pending"
     assert ReleaseReport.objects.get().ci == "pending"
     assert run.report(ci="passed").json()["ci"] == "passed"
+
+
+@pytest.mark.parametrize(("person", "own"), [("passed", "failed"), ("failed", "passed")])
+def test_of_a_release_that_a_person_made_known_first_the_run_has_the_word(
+    run: Run, alice: Person, person: str, own: str
+) -> None:
+    create_release(
+        Actor(alice), service="api", version="2.0.0", image="registry/api", digest="sha256:" + "2" * 64,
+        commit=SHA, ci=person,
+    )  # fmt: skip
+    assert run.report(ci=own).status_code == 201
+    assert Release.objects.get(version="2.0.0").ci == own
+    run.report(ci="")
+    assert Release.objects.get(version="2.0.0").ci == own, "who says nothing changes nothing"
 
 
 def test_the_trail_names_repository_run_and_actor(run: Run) -> None:

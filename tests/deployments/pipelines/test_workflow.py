@@ -1,7 +1,10 @@
 """The exported workflow is the guide's pipeline: its parts, in its order, and no stored secret of anybody's."""
 
+import os
 import re
+import subprocess
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,3 +121,29 @@ def test_actions_are_pinned_to_commits_with_their_version_beside_them(rule: Pipe
     assert used
     for one in used:
         assert re.fullmatch(r"[a-z-]+/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", one), one
+
+
+REGISTRY = """#!/bin/sh
+echo "$2" "$3" >> "$LOG"
+case "$2" in
+    imagetools) cat "$LOG.pushed" 2>/dev/null ;;
+    *) echo sha256:first > "$LOG.pushed"; echo '{"containerimage.digest": "sha256:first"}' > image.json ;;
+esac
+"""
+
+
+def test_a_commit_is_built_once_and_what_is_run_again_takes_the_image_that_is_there(
+    parsed: dict[str, Any], tmp_path: Path
+) -> None:
+    script = runs(parsed["jobs"]["build"], "Build and Push")
+    docker = tmp_path / "docker"
+    docker.write_text(REGISTRY)
+    docker.chmod(0o755)
+    env = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}", "IMAGE": "registry/api", "VERSION": "a" * 40,
+        "LOG": str(tmp_path / "log"), "GITHUB_OUTPUT": str(tmp_path / "output"),
+    }  # fmt: skip
+    for _ in range(2):
+        subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env=env, check=True)
+    assert (tmp_path / "output").read_text() == "digest=sha256:first\n" * 2
+    assert (tmp_path / "log").read_text().splitlines() == ["imagetools inspect", "build --push", "imagetools inspect"]
