@@ -1,7 +1,6 @@
 """Deployments and freezes by the day: what was, what is under way, what is planned, and when nothing may be."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -19,7 +18,6 @@ from environments.models import Environment
 
 AT_MOST = 500  # deployments shown at once; a calendar with more is read by the day in the list
 SHOWN = 4  # a day, in the view of a month
-FREEZES = 200  # of one window
 DAY = timedelta(days=1)
 VIEWS = ("month", "week")
 TONES = {State.SUCCEEDED: Tone.OK, State.FAILED: Tone.BAD, State.NEEDS_OPERATOR: Tone.WAIT, State.SCHEDULED: Tone.WAIT,
@@ -28,7 +26,7 @@ TONES = {State.SUCCEEDED: Tone.OK, State.FAILED: Tone.BAD, State.NEEDS_OPERATOR:
 
 @dataclass(frozen=True)
 class Entry:
-    """One deployment in the calendar. at: when it ended, began, or is to begin."""
+    """One deployment in the calendar. at: when it ended, began, or is to begin. is_off: it ended, and never began."""
 
     at: datetime
     began: datetime
@@ -40,6 +38,7 @@ class Entry:
     url: str
     environment: str
     operation: int
+    is_off: bool
     reason: str
 
 
@@ -170,7 +169,7 @@ def _entry(deployment: Deployment, now: datetime) -> Entry:
     operation = deployment.operation
     state = State(operation.state)
     at = operation.scheduled_for if state in (State.SCHEDULED, State.AWAITING_APPROVAL) else operation.started_at
-    at = at or operation.requested_at
+    at = at or operation.finished_at or operation.requested_at  # what never ran took no time
     back = deployment.kind == Deployment.Kind.ROLLBACK
     until = operation.finished_at or max(now, at)
     return Entry(
@@ -184,20 +183,31 @@ def _entry(deployment: Deployment, now: datetime) -> Entry:
         url=operation.get_absolute_url(),
         environment=deployment.environment.slug,
         operation=operation.pk,
+        is_off=state in FINISHED and operation.started_at is None,
         reason=operation.reason,
     )
 
 
 def freezes_between(environments: Sequence[Environment], since: datetime, until: datetime) -> list[Freeze]:
-    """One query; occurrences, the first first."""
+    """One query; occurrences, the first first. What was closed before a freeze was taken away was closed."""
     by_key = {one.pk: one for one in environments}
-    rows = FreezeWindow.objects.filter(environment__in=environments, ended_at=None)
-    found: dict[int, list[Freeze]] = defaultdict(list)
-    for row in rows:
-        spans = window_of(row).between(since, until)[:FREEZES]
-        environment = by_key[row.environment_id]
-        found[row.pk] = [Freeze(began, ended, row.reason, environment, f"freeze-{row.pk}") for began, ended in spans]
-    return sorted((one for each in found.values() for one in each), key=lambda one: (one.began, one.key))
+    rows = FreezeWindow.objects.filter(environment__in=environments).exclude(ended_at__lt=since)
+    return sorted(
+        (
+            Freeze(began, ended, row.reason, by_key[row.environment_id], f"freeze-{row.pk}")
+            for row in rows
+            for began, ended in _held(row, since, until)
+        ),
+        key=lambda one: (one.began, one.key),
+    )
+
+
+def _held(row: FreezeWindow, since: datetime, until: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """When it closed or will close the environment: not before somebody made it, nor after somebody took it away."""
+    for began, ended in window_of(row).between(since, until):
+        span = max(began, row.made_at), min(ended, row.ended_at or ended)
+        if span[0] < span[1]:
+            yield span
 
 
 def _midnight(day: date) -> datetime:

@@ -34,7 +34,8 @@ def _deployment(entry: Entry, now: datetime) -> Event:
     event.add("summary", f"{entry.title}: {entry.word}")
     event.add("description", entry.reason)
     event.add("url", f"{settings.SITE_URL}{entry.url}")
-    event.add("status", "TENTATIVE" if entry.tone is Tone.WAIT else "CONFIRMED")
+    event.add("status", "CANCELLED" if entry.is_off else "TENTATIVE" if entry.tone is Tone.WAIT else "CONFIRMED")
+    event.add("transp", "TRANSPARENT")  # it keeps nobody busy
     return event
 
 

@@ -3,7 +3,7 @@
 - deployment frequency: deployments that succeeded. A rollback is none.
 - lead time: from when a release became known to when it was first deployed there.
 - change failure rate: of the deployments that ran, those that failed, that were rolled back, or that were the last
-  before a serious incident which began within an hour of their end.
+  change of anything there before a serious incident which began within an hour of their end.
 - time to restore: from when it went wrong to when it was right again. A deployment that failed: from its start to its
   end, where its own steps put everything back, else to the next change that succeeded; it has none where a step failed
   before there was anything to put back. One that was rolled back: from its end to the end of the rollback. One before
@@ -23,14 +23,15 @@ from django.db import connection
 from deployments.insight.trouble import Trouble
 from environments.models import Environment, Service
 
-# Deployments and rollbacks of the service in the environment that ran and have ended.
-RAN = """
+# Deployments and rollbacks in the environment that ran and have ended, of whatever service.
+RAN_HERE = """
     FROM operations_operation AS operation
     JOIN deployments_deployment AS deployment ON deployment.operation_id = operation.id
     JOIN deployments_release AS release ON release.id = deployment.release_id
     WHERE operation.started_at IS NOT NULL AND operation.state IN ('succeeded', 'failed', 'cancelled')
-    AND deployment.environment_id = %(environment)s AND release.service_id = %(service)s
+    AND deployment.environment_id = %(environment)s
 """
+RAN = f"{RAN_HERE} AND release.service_id = %(service)s"
 JUDGED = """
     WITH changes AS MATERIALIZED (
         SELECT operation.id, deployment.release_id AS release, deployment.kind = 'rollback' AS is_rollback,
@@ -44,16 +45,16 @@ JUDGED = """
                row_number() OVER (PARTITION BY release, good AND NOT is_rollback ORDER BY number) AS nth
         FROM changes
     ), blamed AS (
-        -- The last change before a trouble, if it ended within the hour.
+        -- The last change of anything there before a trouble, if it ended within the hour and was one of the service.
         SELECT DISTINCT ON (last.id) last.id, trouble.began, trouble.ended
         FROM unnest(%(begun)s::timestamptz[], %(over)s::timestamptz[]) WITH ORDINALITY AS trouble (began, ended, number)
         CROSS JOIN LATERAL (
-            SELECT operation.id, deployment.kind
-            {ran} AND operation.finished_at < trouble.began
+            SELECT operation.id, deployment.kind, release.service_id
+            {here} AND operation.finished_at < trouble.began
             AND operation.finished_at >= trouble.began - interval '1 hour'
             ORDER BY operation.finished_at DESC, operation.id DESC LIMIT 1
         ) AS last
-        WHERE last.kind <> 'rollback' ORDER BY last.id, trouble.number
+        WHERE last.kind <> 'rollback' AND last.service_id = %(service)s ORDER BY last.id, trouble.number
     ), judged AS (
         SELECT floor(extract(epoch FROM beside.ended - %(since)s) / 604800)::int AS week, beside.good,
                NOT beside.good OR coalesce(good.is_rollback, false) OR blamed.id IS NOT NULL AS wrong,
@@ -87,7 +88,7 @@ BACK, LEFT_OUT = (STEPS_THAT.format(phase="recovery", state=state) for state in 
 PUT_BACK = f"{BACK} AND NOT {LEFT_OUT}"
 # What would have to be put back ends one way or the other before the operation does.
 UNTOUCHED = f"({FAILED} AND NOT {BACK} AND NOT {LEFT_OUT})"
-KEYS = JUDGED.format(ran=RAN, put_back=PUT_BACK, untouched=UNTOUCHED)
+KEYS = JUDGED.format(ran=RAN, here=RAN_HERE, put_back=PUT_BACK, untouched=UNTOUCHED)
 LAST_GOOD = f"""
     SELECT operation.id {RAN} AND operation.finished_at >= %(since)s
     AND operation.state = 'succeeded' AND deployment.kind <> 'rollback'

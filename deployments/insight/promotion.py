@@ -88,15 +88,19 @@ class PromotionPage:
         """Where it has a place, in the company's order."""
         seen = Placement.objects.filter(service=self.service, environment__in=visible_environments(self._actor))
         placements = list(with_drift(seen.select_related("environment", "service")))
-        by_digest = {one.digest: one for one in reversed(self.releases)}
         return [
             Station(
-                one.environment, one, running := by_digest.get(one.digest) if one.digest else None, standing_of(one),
+                one.environment, one, running := self._running(one), standing_of(one),
                 sum(other.pk > running.pk for other in self._newest) if running else 0,
                 self._actor.may(Role.OPERATOR, [one.environment.slug]),
             )
             for one in placements
         ]  # fmt: skip
+
+    def _running(self, placement: Placement) -> Release | None:
+        """Of the versions of one build the one that was deployed there, whichever was added since."""
+        same = [one for one in self.releases if placement.digest and one.digest == placement.digest]
+        return next((one for one in same if one.version == placement.version), same[0] if same else None)
 
     @cached_property
     def _newest(self) -> list[Release]:

@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 REMEMBERED = timedelta(days=14)
 OLDEST = timedelta(days=7)
 AHEAD = timedelta(minutes=10)
+LAST_SECOND = 253_402_300_799  # of the year 9999
 ENDED_WELL = frozenset({"success", "neutral"})
 WITHOUT_A_WORD = frozenset({"skipped"})
 
@@ -122,10 +123,12 @@ def _check(pipeline: Pipeline, told: Mapping[str, Any]) -> None:
 def _moment(told: Mapping[str, Any]) -> datetime | None:
     """When what it tells happened; None where it does not say."""
     run, package = _below(told, "workflow_run"), _below(told, "registry_package") or _below(told, "package")
-    for text in (run.get("updated_at"), package.get("updated_at"), _below(told, "head_commit").get("timestamp")):
+    for text in (run.get("updated_at"), package.get("updated_at")):
         if isinstance(text, str) and text:
             return _time(text)
-    return None
+    # Of a push, when it was pushed: its commits may be old, by whatever clock.
+    pushed_at = _below(told, "repository").get("pushed_at") if "pusher" in told else None
+    return datetime.fromtimestamp(pushed_at, UTC) if type(pushed_at) is int and 0 <= pushed_at < LAST_SECOND else None
 
 
 def _time(text: str) -> datetime:

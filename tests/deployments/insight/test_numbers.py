@@ -112,6 +112,18 @@ def test_other_services_and_environments_are_not_counted(estate: Estate) -> None
     assert NumbersPage(estate.service, estate.production).whole.ran == 1
 
 
+def test_an_incident_blames_the_last_change_of_whatever_service(estate: Estate) -> None:
+    now = timezone.now()
+    minute = timedelta(minutes=1)
+    web = Service.objects.create(slug="web", name="Web")
+    change(estate.production, estate.releases["1.4.0"], now - 60 * minute, now - 55 * minute)
+    change(estate.production, release(web, "1.0.0"), now - 20 * minute, now - 10 * minute)
+    trouble = [Trouble(now - 5 * minute, None)]
+    since = now - WEEK
+    assert keys_by_week(Place(estate.service, estate.production, since), trouble)[0].wrong == 0
+    assert keys_by_week(Place(web, estate.production, since), trouble)[0].wrong == 1
+
+
 def test_nothing_is_nothing(estate: Estate) -> None:
     page = NumbersPage(estate.service, estate.production, "26")
     assert page.whole == Keys(0, 0, 0, None, None)

@@ -1,6 +1,6 @@
 """Promotion, numbers and the calendar: who sees what, what they say, and at which price."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection
@@ -14,7 +14,7 @@ from controlplane.accounts.models import Grant, Person, Role
 from controlplane.accounts.tokens import create_token
 from controlplane.operations.models import Operation, Step
 from controlplane.operations.states import State
-from deployments.insight.calendar import CalendarPage
+from deployments.insight.calendar import CalendarPage, freezes_between
 from deployments.insight.configuration import differences
 from deployments.insight.numbers import NumbersPage
 from deployments.insight.promotion import PromotionPage
@@ -130,6 +130,19 @@ def test_what_is_where_what_is_newer_and_who_waits(client: Client, history: Esta
     assert "/environments/production/rollback/api" in seen
 
 
+def test_of_two_versions_of_one_build_the_one_that_was_deployed_runs_and_is_promoted(
+    client: Client, history: Estate, alice: Person
+) -> None:
+    same = history.releases["1.5.0"]
+    Release.objects.create(
+        service=history.service, version="1.7.0", image=same.image, digest=same.digest, created_by_name="x"
+    )
+    found = PromotionPage(Actor(alice), history.service)
+    assert found.stations[0].release == same
+    seen = page(client, alice, "/promotion/api")
+    assert "Promote 1.5.0 to Production" in seen and "Promote 1.7.0" not in seen
+
+
 def test_a_viewer_has_no_way_to_promote(client: Client, history: Estate, dana: Person) -> None:
     seen = page(client, dana, "/promotion/api")
     assert "/deploy?release" not in seen
@@ -223,6 +236,29 @@ def test_days_have_what_ended_what_is_planned_and_what_is_closed(
     assert "year end" in page(client, alice, "/deployments/calendar?view=week")
 
 
+def closed(environment: Environment, since: datetime, until: datetime) -> list[tuple[datetime, datetime]]:
+    return [(one.began, one.ended) for one in freezes_between([environment], since, until)]
+
+
+def test_a_freeze_that_was_taken_away_has_closed_until_then_and_one_of_today_has_not_closed_before(
+    history: Estate,
+) -> None:
+    first = datetime(2026, 12, 20, 18, tzinfo=UTC)
+    since, until = first - timedelta(days=19), first + timedelta(days=12)
+    week, day = timedelta(days=7), timedelta(days=1)
+    taken = frozen(history.production, "2026-12-20", minutes=60 * 24 * 10, ended_at=first + week, made_at=since)
+    assert closed(history.production, since, until) == [(first, first + week)]
+    assert closed(history.production, first + week + day, until) == []
+    taken.delete()
+    frozen(history.production, "2026-11-01", rule="FREQ=WEEKLY", minutes=60, made_at=first - day)
+    hour = timedelta(hours=1)
+    assert closed(history.production, since, until) == [
+        (first, first + hour), (first + week, first + week + hour),
+    ]  # fmt: skip
+    frozen(history.staging, "2026-01-01", rule="FREQ=DAILY", minutes=60, made_at=datetime(2026, 1, 1, tzinfo=UTC))
+    assert len(closed(history.staging, first - 35 * day, first + 182 * day)) == 217
+
+
 def test_a_filter_leaves_out_other_environments(client: Client, history: Estate, alice: Person) -> None:
     assert {one.environment for one in CalendarPage(Actor(alice), "week", environment="staging").entries} <= {"staging"}
 
@@ -253,8 +289,20 @@ def test_the_file_for_calendar_programs(client: Client, history: Estate, dana: P
     assert "Deploy api 1.4.0 to production: succeeded" in titles
     assert "Production is closed: year end" in titles
     assert all(isinstance(event.decoded("dtstart"), datetime) for event in events)
+    assert {str(event["transp"]) for event in events} == {"TRANSPARENT"}, "nobody is busy for a deployment"
     only = Calendar.from_ical(client.get(address + "&environment=staging").content).walk("VEVENT")
     assert all("staging" in str(event["summary"]) for event in only)
+
+
+def test_what_expired_and_never_ran_took_no_time_and_is_off(client: Client, history: Estate, dana: Person) -> None:
+    expired = ran(history.staging, history.releases["1.6.0"], state=State.EXPIRED)
+    Operation.objects.filter(pk=expired.pk).update(started_at=None, requested_at=timezone.now() - timedelta(days=4))
+    address = page(client, dana, "/deployments/calendar").split("<code>")[-1].split("</code>")[0]
+    events = Calendar.from_ical(client.get(address.replace("&amp;", "&")).content).walk("VEVENT")
+    event = next(one for one in events if "expired" in str(one["summary"]))
+    assert event["status"] == "CANCELLED"
+    assert event.decoded("dtstart") == event.decoded("dtend")
+    assert {str(one["status"]) for one in events if one is not event} == {"CONFIRMED"}
 
 
 def test_an_address_ends_with_the_password_and_opens_what_its_person_sees(

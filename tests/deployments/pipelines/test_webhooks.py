@@ -274,13 +274,26 @@ class TestChecks:
         assert ci() == "passed"
 
 
+def push(at: datetime, committed: datetime = NOW) -> dict[str, Any]:
+    """As GitHub tells of one: when it was pushed in seconds, and of the commit whatever its author's clock said."""
+    return {
+        "ref": "refs/heads/main", "after": SHA, "pusher": {"name": "octocat"},
+        "head_commit": {"timestamp": committed.isoformat()},
+        "repository": {"full_name": "pitchey/api", "pushed_at": int(at.timestamp())},
+    }  # fmt: skip
+
+
 class TestOthers:
     def test_a_ping_a_push_and_what_is_not_known(self, hooked: Pipeline) -> None:
-        about = {"repository": {"full_name": "pitchey/api"}}
+        about: dict[str, Any] = {"repository": {"full_name": "pitchey/api"}}
         assert "hears you" in send(about, "1", "ping").json()["said"]
-        told = about | {"ref": "refs/heads/main", "after": SHA, "head_commit": {"timestamp": NOW.isoformat()}}
-        assert send(told, "2", "push").json()["said"] == "refs/heads/main is at cccccccccc now"
+        assert send(push(NOW), "2", "push").json()["said"] == "refs/heads/main is at cccccccccc now"
         assert "nothing is made" in send(about, "3", "star").json()["said"]
+
+    def test_a_push_is_as_old_as_itself_and_not_as_its_commits(self, hooked: Pipeline) -> None:
+        old = push(NOW, committed=NOW - timedelta(days=400))
+        assert send(old, "1", "push").status_code == 200
+        assert_problem(send(push(NOW - timedelta(days=8)), "2", "push"), 422, "too long ago, or to come")
 
     def test_a_package(self, hooked: Pipeline) -> None:
         tag = {"tag": {"name": "2.0.0", "digest": "sha256:" + "2" * 64}}
