@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from controlplane.operations.errors import Invalid
+from controlplane.operations.masking import SHORTEST, Masker
 from deployments.by_digest import releases_with
 from deployments.exporting import Export
 from deployments.models import Release
@@ -11,12 +12,14 @@ from deployments.services import software_of
 from environments.drivers import DRIVERS
 from environments.drivers.base import Document, Exportable
 from environments.models import Environment, Placement
-from environments.secrets import referenced_variables
+from environments.secrets import referenced_variables, secrets_of
 from environments.targets import target_of
 
 
 def documents_of(environment: Environment, service: str, version: str = "") -> list[Document]:
     """The files for a version, or for what was deployed last. Secrets stand in them as references.
+
+    What a place was given by somebody else, such as a plain variable of a task definition, may be one of ours: masked.
 
     Raises Invalid where there is nothing to show, StepError where the place cannot be asked.
     """
@@ -28,7 +31,9 @@ def documents_of(environment: Environment, service: str, version: str = "") -> l
     if not isinstance(driver, Exportable):
         raise Invalid(f"The driver {environment.driver} applies no files.")
     release = _release(placement, version)
-    return driver.documents(target_of(placement), software_of(release), referenced_variables(environment))
+    found = driver.documents(target_of(placement), software_of(release), referenced_variables(environment))
+    masker = Masker(value for value in secrets_of(environment) if len(value) >= SHORTEST)
+    return [Document(one.name, masker.mask(one.text)) for one in found]
 
 
 def _release(placement: Placement, version: str) -> Release:

@@ -139,14 +139,19 @@ def secret_name(name: str, configuration: str) -> str:
 
 
 def secret(document: Object, configuration: str, values: Mapping[str, str]) -> Object:
-    """Our Secret beside a Deployment. A `Reference` stays readable, for a file that somebody fills in."""
+    """Our Secret beside a Deployment.
+
+    A `Reference` stays readable, for a file that somebody fills in. It is no base64, so a cluster refuses the file
+    until then, instead of taking the reference for the password.
+    """
     meta = document["metadata"]
     name = secret_name(meta["name"], configuration)
     metadata = {"name": name, "namespace": meta["namespace"], "labels": dict(meta["labels"])}
-    whole = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque"}
-    if any(isinstance(value, Reference) for value in values.values()):
-        return {**whole, "stringData": {name: str(value) for name, value in values.items()}}
-    return {**whole, "data": {name: base64.b64encode(value.encode()).decode() for name, value in values.items()}}
+    data = {
+        name: str(value) if isinstance(value, Reference) else base64.b64encode(value.encode()).decode()
+        for name, value in values.items()
+    }
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": data}
 
 
 def split(variables: Sequence[Variable], elsewhere: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:

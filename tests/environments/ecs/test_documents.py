@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from deployments.manifests import documents_of
 from environments.drivers.base import Exportable, Software
+from environments.models import ConfigEntry
 from tests.aws.company import REPOSITORY, Company, digest
 
 pytest_plugins = ["tests.aws.fixtures"]
@@ -23,3 +25,16 @@ def test_it_is_what_is_registered(company: Company) -> None:
     for container in (*sent["containerDefinitions"], *written["containerDefinitions"]):
         container.get("dockerLabels", {}).pop("controlplane.operation", None)
     assert written == sent
+
+
+def test_a_plain_variable_of_the_definition_that_is_one_of_our_secrets_is_masked(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_PASSWORD", "8000")  # what the definition in service has as PORT
+    environment = company.placement.environment
+    company.release("1.5.0")
+    (before,) = documents_of(environment, company.placement.service.slug, "1.5.0")
+    ConfigEntry.objects.create(environment=environment, key="DATABASE_PASSWORD", secret="env:DATABASE_PASSWORD")
+    (document,) = documents_of(environment, company.placement.service.slug, "1.5.0")
+    assert '"8000"' in before.text and "8000" not in document.text
+    assert json.loads(document.text)["containerDefinitions"]

@@ -1,5 +1,8 @@
 """The exported manifests are what the driver applies: applied by hand they would change nothing."""
 
+import base64
+import binascii
+
 import pytest
 import yaml
 
@@ -30,4 +33,7 @@ def test_secrets_are_named_and_never_shown(town: Town) -> None:
     text = "".join(one.text for one in documents)
     assert "hunter2-sentinel" not in text
     (secret,) = [yaml.safe_load(one.text) for one in documents if one.name == "secret.yaml"]
-    assert secret["stringData"] == {"DATABASE_PASSWORD": "${env:DATABASE_PASSWORD}"}
+    assert "stringData" not in secret, "which a cluster would take as it stands"
+    assert secret["data"] == {"DATABASE_PASSWORD": "${env:DATABASE_PASSWORD}"}
+    with pytest.raises(binascii.Error):  # so applied as it is, it is refused
+        base64.b64decode(secret["data"]["DATABASE_PASSWORD"], validate=True)
