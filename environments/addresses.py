@@ -130,7 +130,11 @@ def send(
 
 
 def _why(error: Exception) -> str:
-    """What failed, in words."""
+    """What failed, in words of ours: what somebody answered may quote a header of the request."""
+    if isinstance(error, http.client.BadStatusLine | http.client.UnknownProtocol) and not isinstance(
+        error, http.client.RemoteDisconnected
+    ):
+        return "the answer is no HTTP"
     if isinstance(error, http.client.InvalidURL) or not isinstance(error, OSError | http.client.HTTPException):
         # Its text repeats what cannot be sent: a header with a token, an address with a secret in it.
         return f"the address, a header or the answer has characters that HTTP does not know ({type(error).__name__})"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -18,6 +18,7 @@ from botocore.loaders import create_loader
 from botocore.parsers import ResponseParserError
 
 from controlplane.operations.errors import StepError
+from controlplane.operations.masking import SHORTEST, Masker
 from environments.addresses import problem_with
 from environments.secrets import resolve
 
@@ -137,7 +138,32 @@ def _made_once(wanted: _Wanted, keys: tuple[str, ...]) -> Any:
     )
     # The stubs want the service's name written out.
     make: Any = session.client
-    return make(wanted.service, endpoint_url=wanted.account.endpoint_url or None, config=wanted.config())
+    client = make(wanted.service, endpoint_url=wanted.account.endpoint_url or None, config=wanted.config())
+    client.meta.events.register("after-call", partial(_hide_in_answer, session))
+    client.meta.events.register("after-call-error", partial(_hide_in_error, session))
+    return client
+
+
+# Whoever answers, a proxy in between too, may quote what it was sent: no error says our credentials.
+
+
+def _hide_in_answer(session: boto3.Session, parsed: Mapping[str, Any], **rest: Any) -> None:
+    if said := parsed.get("Error", {}).get("Message"):
+        parsed["Error"]["Message"] = _masker_of(session).mask(str(said))
+
+
+def _hide_in_error(session: boto3.Session, exception: Exception, **rest: Any) -> None:
+    if isinstance(exception, boto.NoCredentialsError):
+        return  # nothing was sent, and looking for them again takes seconds
+    masker = _masker_of(session)
+    exception.args = tuple(masker.mask(one) if isinstance(one, str) else one for one in exception.args)
+
+
+def _masker_of(session: boto3.Session) -> Masker:
+    """Of the credentials that the last request was signed with; boto3 renews those of a role by itself."""
+    found = session.get_credentials()
+    kept = (found.access_key, found.secret_key, found.token) if found else ()
+    return Masker(one for one in kept if one and len(one) >= SHORTEST)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+from controlplane.operations.masking import Masker
 from environments.addresses import send
 from environments.secrets import token_of
 
@@ -35,15 +36,16 @@ def ask(base: str, expression: str, headers: Mapping[str, str]) -> list[Series]:
     question = urlencode({"query": expression, "timeout": ITS_TIMEOUT})
     url = f"{base.rstrip('/')}/api/v1/query?{question}"
     answer = send("GET", url, headers=headers, timeout=TIMEOUT_SECONDS)
-    return _series(answer.status, answer.json())
+    token = headers.get("Authorization", "").partition(" ")[2]
+    return _series(answer.status, answer.json(), Masker([token] if token else []))
 
 
-def _series(status: int, body: Mapping[str, Any]) -> list[Series]:
+def _series(status: int, body: Mapping[str, Any], masker: Masker) -> list[Series]:
     if status in (401, 403):
         raise Unusable(f"answered {status}: it wants another token (PROMETHEUS_TOKEN)")
     if body.get("status") != "success":
         said = body.get("error")
-        raise Unusable(f"answered {status}: {said}" if isinstance(said, str) else f"answered {status}")
+        raise Unusable(f"answered {status}: {masker.mask(said)}" if isinstance(said, str) else f"answered {status}")
     try:
         return [
             Series({str(key): str(value) for key, value in one["metric"].items()}, float(one["value"][1]))

@@ -1,5 +1,8 @@
 """Secret values never reach a stored line: here, and nowhere else, they are taken out.
 
+The log of an operation masks what its steps declare. What a place says is also shown outside of steps (drift, gates,
+plans, pages), so whoever sends a secret to a place takes it out of what that answers: see `hidden_in_errors`.
+
 A value is found as it is, URL-quoted, in base64 (also in the middle of a longer one), in hex and JSON-escaped,
 and also when line breaks cut it: matching sees the text without its line breaks, like one long line.
 """
@@ -9,13 +12,15 @@ import re
 from base64 import b64encode, urlsafe_b64encode
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 import ahocorasick
+
+from controlplane.operations.errors import StepError
 
 MASK = "••••••••"
 SHORTEST = 4
@@ -51,6 +56,16 @@ class Masker:
     def stream(self) -> "MaskStream":
         """For text that comes line by line."""
         return MaskStream(self.patterns)
+
+
+@contextmanager
+def hidden_in_errors(secrets: Iterable[str]) -> Iterator[None]:
+    """For a conversation with a place: no StepError leaves the block that says one of these values."""
+    try:
+        yield
+    except StepError as error:
+        error.args = (Masker(secrets).mask(str(error)),)
+        raise
 
 
 class MaskStream:

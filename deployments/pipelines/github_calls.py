@@ -13,6 +13,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
 from controlplane.operations.errors import StepError
+from controlplane.operations.masking import Masker
 from deployments.models import CommitNotice, Pipeline
 from environments.addresses import Answer, NoAnswer, send
 from environments.secrets import resolve, token_of
@@ -171,7 +172,7 @@ def _ask(method: str, url: str, token: str, body: dict[str, Any] | None, until: 
     if not 200 <= answer.status < 300:
         if answer.status == 401:
             tokens.forget(token)
-        why = str(answer.json().get("message", ""))[:150].replace(token, "•••")
+        why = Masker([token]).mask(str(answer.json().get("message", "")))[:150]
         words = f"GitHub answered {answer.status}{f': {why}' if why else ''}"
         raise GitHubError(words, permanent=answer.status == 422, wait=_wait(answer))
     try:

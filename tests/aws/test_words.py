@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from controlplane.operations.errors import StepError
-from environments.aws import READ_ATTEMPTS, Account, ecs
+from controlplane.operations.masking import MASK
+from environments.aws import READ_ATTEMPTS, Account, ecs, in_words, rds
 from environments.drivers.ecs.service import EcsService
 from tests.aws.company import SECRET_KEY
 from tests.aws.layer import LOST_BEFORE, SLOW, Fault, Layer, broken, denied, refused, throttled
@@ -115,6 +116,35 @@ class TestCredentials:
             (tmp_path / name).write_text(f"{value}\n")
         account = Account("us-east-1", aws.url, f"file:{tmp_path / 'access'}", f"file:{tmp_path / 'secret'}")
         assert "ClusterNotFoundException" in str(ask(account))
+
+
+class TestWhatIsQuoted:
+    """Whoever answers, a proxy in between too, may quote the request; our words do not."""
+
+    ACCESS_KEY, SESSION = "AKIAIOSFODNN7EXAMPLE", "a-token-of-the-session-4711"
+    ANSWERS = {
+        "AWS itself": refused("ClientException", f"{ACCESS_KEY} {SESSION} is not known"),
+        "a proxy": Fault(status=502, body=f"not with {ACCESS_KEY} {SESSION}".encode()),
+    }
+
+    @pytest.mark.parametrize("fault", ANSWERS.values(), ids=ANSWERS)
+    def test_a_key_of_the_settings(self, aws: Layer, account: Account, fault: Fault) -> None:
+        aws.will("DescribeServices", *[fault] * READ_ATTEMPTS)
+        assert self.ACCESS_KEY not in str(ask(account))
+
+    def test_the_session_of_a_role(self, aws: Layer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", self.ACCESS_KEY)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        monkeypatch.setenv("AWS_SESSION_TOKEN", self.SESSION)
+        aws.will("DescribeServices", self.ANSWERS["AWS itself"])
+        words = str(ask(Account("us-east-1", aws.url)))
+        assert self.SESSION not in words and self.ACCESS_KEY not in words and f"{MASK} {MASK} is not known" in words
+
+    def test_what_cannot_be_read(self, aws: Layer, account: Account) -> None:
+        aws.will("DescribeDBInstances", *[Fault(status=200, body=f"not with {self.ACCESS_KEY}".encode())] * 3)
+        with pytest.raises(StepError, match="is not from AWS") as told, in_words("rds:DescribeDBInstances", "all"):
+            rds(account, 1).describe_db_instances()
+        assert self.ACCESS_KEY not in str(told.value) and f"not with {MASK}" in str(told.value)
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1", "127.0.0.1:5000", "http://169.254.169.254", "http://a:b@host"])

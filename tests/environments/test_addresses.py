@@ -156,6 +156,24 @@ def test_what_cannot_be_sent_is_not_repeated(server: str, value: str, caplog: py
     assert "s3ntinel" not in str(told.value) + caplog.text and "…" not in str(told.value)
 
 
+@pytest.mark.parametrize("answer", [b"not with Bearer s3ntinel", b"HTTP/s3ntinel 200 OK"])
+def test_an_answer_that_is_no_http_is_not_repeated(answer: bytes) -> None:
+    """It may quote what it was sent."""
+
+    def answering(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(answer + b"\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answering, args=[server])
+        thread.start()
+        with pytest.raises(NoAnswer, match=r"^the answer is no HTTP$"):
+            get(f"http://127.0.0.1:{server.getsockname()[1]}/health")
+        thread.join()
+
+
 def test_an_address_that_cannot_be_sent_is_not_repeated(server: str) -> None:
     with pytest.raises(NoAnswer, match="has characters that HTTP does not know") as told:
         get(f"{server}/hooks/s3ntinel \x7f")

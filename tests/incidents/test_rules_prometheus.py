@@ -147,6 +147,12 @@ class TestToken:
         assert value is None or value not in reading.words
         assert ASKED == []
 
+    def test_one_that_is_quoted_is_not_shown(self, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("METRICS_TOKEN", "s3cret-of-metrics")
+        base = serve({"status": "error", "error": "not with Bearer s3cret-of-metrics"}, 500)
+        [reading] = prometheus.read(base, ["error_rate"], ["production"], "env:METRICS_TOKEN").values()
+        assert "Prometheus answered 500: not with Bearer •" in reading.words and "s3cret" not in reading.words
+
     @pytest.mark.parametrize("status", [401, 403])
     def test_one_that_is_refused_is_said(self, serve: Serve, status: int) -> None:
         [reading] = read(serve(b"Unauthorized", status))

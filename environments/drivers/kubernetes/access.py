@@ -30,6 +30,7 @@ from lightkube.config.models import Cluster, User
 from lightkube.core.exceptions import ConfigError
 
 from controlplane.operations.errors import StepError
+from controlplane.operations.masking import SHORTEST
 from environments.addresses import NoAnswer, addresses_of, problem_with
 from environments.secrets import resolve, token_of
 
@@ -58,6 +59,7 @@ def connect_to(access: Mapping[str, Any], answer_seconds: float) -> Connected:
         config = _configs[access["way"]](access)
         config = _checked(config)
         user = config.user or User()
+        secrets = _secrets_of(user)
         verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody: for a server without TLS
         if config.cluster.server.startswith("https://"):
             verify = _trusting(config, user)
@@ -75,7 +77,7 @@ def connect_to(access: Mapping[str, Any], answer_seconds: float) -> Connected:
         # The text of such an error may quote what was read.
         words = f"The access to the cluster ({access['way']}) cannot be used: {type(error).__name__}."
         raise StepError(words, permanent=True) from None
-    return Connected(client, _secrets_of(user), config.cluster.server)
+    return Connected(client, secrets, config.cluster.server)
 
 
 def _trusting(config: SingleConfig, user: User) -> ssl.SSLContext:
@@ -112,13 +114,19 @@ def _file_of(config: SingleConfig, data: str | None, path: str | None) -> Iterat
 
 
 def _secrets_of(user: User) -> tuple[str, ...]:
-    """What must not be shown of a user. A token in a file is read at each connection, since it is renewed there."""
+    """What must not be shown of a user. A token in a file is read at each connection, since it is renewed there.
+
+    Raises ConfigError where it is too short to be masked.
+    """
     kept = (user.token, user.password, user.client_key_data)
     try:
         written = Path(user.token_file).read_text() if user.token_file else ""
     except OSError:
         written = ""  # asking will say so
-    return tuple(dict.fromkeys(one.strip() for one in (*kept, written) if one and one.strip()))
+    found = tuple(dict.fromkeys(one.strip() for one in (*kept, written) if one and one.strip()))
+    if any(len(one) < SHORTEST for one in found):
+        raise ConfigError(f"a secret of its user has fewer than {SHORTEST} characters, too few to be kept out of logs")
+    return found
 
 
 def problem_with_server(url: str) -> str:

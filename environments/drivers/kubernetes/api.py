@@ -2,7 +2,7 @@
 
 lightkube's typed client leaves out what it does not know of an object, does not heed `Retry-After`, and watches without
 an end; so its HTTP client is used, and the little that is needed is here. A change is sent once: who got no answer
-looks before sending it again.
+looks before sending it again. Whoever answers, a proxy in between too, may quote our token: no error says it.
 """
 
 import json
@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 
 from controlplane.operations.errors import StepError
+from controlplane.operations.masking import hidden_in_errors
 from environments.drivers.kubernetes.access import Connected, connect_to
 
 MANAGER = "controlplane"
@@ -191,7 +192,10 @@ class Api:
         timeout = httpx2.Timeout(self._connected.client.timeout.connect, read=max(0.05, seconds))
         client = self._connected.client
         try:
-            with client.stream("GET", self._path(kind, ""), params=params, timeout=timeout) as response:
+            with (
+                hidden_in_errors(self.secrets),
+                client.stream("GET", self._path(kind, ""), params=params, timeout=timeout) as response,
+            ):
                 if response.status_code != 200:
                     response.read()
                     raise _error(response, where)
@@ -221,7 +225,7 @@ class Api:
         where = f"{kind} {name or said.get('name', '')}".strip()
         headers = {"Content-Type": content} if body is not None else {}
         for attempt in range(1, ASKED_AGAIN + 1):
-            with _in_words(where):
+            with hidden_in_errors(self.secrets), _in_words(where):
                 response = self._connected.client.request(
                     method, self._path(kind, name), params=dict(params or {}), headers=headers,
                     content=json.dumps(body).encode() if body is not None else None,
@@ -231,7 +235,8 @@ class Api:
                 break
             self._pause(min(float(after), LONGEST_PAUSE))
         if not response.is_success:
-            raise _error(response, where)
+            with hidden_in_errors(self.secrets):
+                raise _error(response, where)
         return _Answer(response)
 
 

@@ -16,6 +16,7 @@ from joserfc import jwt
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.operations import engine, transitions
+from controlplane.operations.masking import MASK
 from controlplane.operations.models import Operation
 from controlplane.operations.states import State
 from deployments.models import CommitNotice, Pipeline, Release, ReleaseReport
@@ -32,7 +33,10 @@ SHA = "d" * 40
 
 
 class GitHub:
-    """What there is on the other side. lose: answers that are lost after their effect; refuse: the next statuses."""
+    """What there is on the other side. lose: answers that are lost after their effect; refuse: the next statuses.
+
+    padding: before the words of a refusal.
+    """
 
     def __init__(self) -> None:
         self.deployments: list[dict[str, Any]] = []
@@ -40,11 +44,13 @@ class GitHub:
         self.calls: list[tuple[str, str, str]] = []
         self.lose, self.refuse, self.app_tokens = 0, list[int](), list[str]()
         self.headers: dict[str, str] = {}
+        self.padding = ""
 
     def __call__(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         self.calls.append((method, path, headers.get("Authorization", "")))
         if self.refuse:
-            return self.refuse.pop(0), self.headers, b'{"message": "Bad credentials for ' + TOKEN.encode() + b'"}'
+            message = f"{self.padding}Bad credentials for {TOKEN}"
+            return self.refuse.pop(0), self.headers, json.dumps({"message": message}).encode()
         status, told = self.answer(method, path.partition("?")[0], json.loads(body or b"null"))
         content = json.dumps(told).encode()
         if method == "POST" and self.lose:
@@ -265,6 +271,12 @@ def test_no_secret_is_kept_or_shown(operation: Operation, there: GitHub, alice: 
     page = client.get(operation.get_absolute_url()).content.decode()
     assert TOKEN not in str(CommitNotice.objects.values()) + page
     assert "•••" not in error_of()
+
+
+def test_a_secret_that_is_quoted_is_masked_before_the_words_are_cut(operation: Operation, there: GitHub) -> None:
+    there.refuse, there.padding = [500], "x" * 120
+    tell()
+    assert TOKEN[:8] not in error_of() and MASK in error_of()
 
 
 @pytest.mark.parametrize(("more", "works"), [("\n", True), ("\nand a line", False), ("…", False)])

@@ -124,6 +124,12 @@ def test_a_kubeconfig_with_a_token_and_one_in_a_file(door: Door) -> None:
     assert door.ask(door.kubeconfig(cluster, {"tokenFile": str(written)})) == (TOKEN,)
 
 
+@pytest.mark.parametrize("user", [{"token": "abc"}, {"username": "u", "password": "abc"}])
+def test_a_secret_that_is_too_short_to_be_masked(door: Door, user: dict[str, str]) -> None:
+    words = door.refuses(door.kubeconfig({"certificate-authority-data": door.inline("authority.pem")}, user))
+    assert "a secret of its user has fewer than 4 characters" in words
+
+
 @pytest.mark.parametrize(
     ("cluster", "user", "words"),
     [

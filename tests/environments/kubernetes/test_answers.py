@@ -1,14 +1,17 @@
 """What the API server answers: lost answers, refusals, haste, old versions; and a worker that dies at any request."""
 
+from base64 import b64encode
 from typing import Any
 
 import pytest
 
 from controlplane.operations.errors import StepError
+from controlplane.operations.masking import MASK
 from controlplane.operations.plans import StepSpec
 from controlplane.operations.registry import step_function
+from environments.drivers.kubernetes.api import Api
 from tests.environments.kubernetes.cluster import CRASHES
-from tests.environments.kubernetes.server import Fault
+from tests.environments.kubernetes.server import TOKEN, Fault
 from tests.environments.kubernetes.town import NAME, Hand, Town, digest_of_release, do_until
 
 
@@ -160,6 +163,29 @@ def test_what_is_said_of_a_secret_is_not_quoted(town: Town) -> None:
     town.api.faults.append(Fault("POST", "Secret", 422, message="invalid: hunter2-sentinel"))
     error = town.deploy("1.4.0")
     assert error is not None and "hunter2" not in str(error)
+
+
+QUOTED = [f"no upstream for Authorization: Bearer {TOKEN}", f"no: {b64encode(TOKEN.encode()).decode()}"]
+
+
+@pytest.mark.parametrize("status", [403, 409, 422, 500, 502])
+@pytest.mark.parametrize("quoted", QUOTED)
+def test_who_quotes_our_token_is_not_quoted(town: Town, status: int, quoted: str) -> None:
+    town.api.faults.append(Fault("GET", "Deployment", status, message=quoted))
+    with pytest.raises(StepError, match=MASK) as told:
+        town.running()
+    assert TOKEN not in str(told.value) and quoted not in str(told.value)
+
+
+@pytest.mark.parametrize("in_stream", [True, False])
+def test_nor_who_quotes_it_in_a_watch(town: Town, in_stream: bool) -> None:
+    town.api.faults.append(Fault("WATCH", "Deployment", 500, message=QUOTED[0], in_stream=in_stream))
+    settings = town.placement.environment.driver_settings
+    access = {"way": "token", "server": settings["server"], "token": settings["token"]}
+    place = {"access": access, "answer_seconds": 5.0, "namespace": "production"}
+    with Api.at(place) as api, pytest.raises(StepError, match=MASK) as told:
+        api.news("Deployment", "nobody", "1", 1.0)
+    assert TOKEN not in str(told.value)
 
 
 @pytest.mark.parametrize("status", [410, 500, 403])
