@@ -31,6 +31,8 @@ CHANGES = (
     "RegisterTargets", "DeregisterTargets", "ModifyListener", "ModifyRule",
     "RegisterInstancesWithLoadBalancer", "DeregisterInstancesFromLoadBalancer",
 )  # fmt: skip
+# On a busy machine moto takes its time; an answer that is lost by us is a call that boto3 makes twice.
+PATIENCE_SECONDS = 60.0
 CONNECTION = ("content-length", "connection", "transfer-encoding", "date", "server", "keep-alive")
 
 
@@ -136,7 +138,7 @@ class Layer:
 
     def forward(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         """Ask moto."""
-        connection = http.client.HTTPConnection(*self.moto, timeout=10)
+        connection = http.client.HTTPConnection(*self.moto, timeout=PATIENCE_SECONDS)
         try:
             connection.request(method, path, body, headers)
             with connection.getresponse() as response:

@@ -25,6 +25,7 @@ POINTS = 2.0
 RUNS = 2000
 AN_INTERVAL = 100
 LIMITS = Limits(points=POINTS, requests=4000)
+PROMISED = {"detection_rate": (0.95, 1), "false_abort_rate": (0, 0.01), "median_requests": (1, 4000)}
 
 
 def run() -> dict[str, Any]:

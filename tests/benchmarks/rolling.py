@@ -43,6 +43,10 @@ SETTINGS = {
 }  # fmt: skip
 # Steps whose time is the service's and the load balancer's own: drain, start, health. All else is ours.
 THEIRS = ("drain", "run", "check", "serving", "soak")
+PROMISED = {
+    "failed_requests": (0, 0), "hosts_touched_by_bad_image": (0, 1), "overhead_s_per_host": (0, 1.0),
+    "deployments": (DEPLOYMENTS, DEPLOYMENTS), "ended_wrong": (0, 0),
+}  # fmt: skip
 
 
 def run() -> dict[str, Any]:

@@ -30,6 +30,7 @@ from tests.operations import held
 OPERATIONS, ROUNDS = 8, 25
 STEPS, STEP_SECONDS = 60, 1.0
 PATIENCE_SECONDS = 120.0
+PROMISED = {"max_s": (0, 5.0), "begun_after_the_click": (0, 0)}
 
 
 def run() -> dict[str, Any]:
