@@ -2,40 +2,39 @@
 
 1. Claim what is due in one short statement: its next look is set at once, so two clocks never look twice. A place
    that an operation is changing is left alone until that has ended.
-2. Ask the drivers, so many at the same time, with no transaction open.
-3. Write down what began and what ended; but nothing where an operation came between, or a later look was first.
+2. Ask the drivers, each place in a thread of its own (`drift_looks`), with no transaction open.
+3. Write down what began and what ended as each answers; but nothing where an operation came between, or a later look
+   was first. Who is slow is waited for by nobody: the next call writes down what it said, or gives it up.
 
-A place that cannot be asked is neither as it was deployed nor otherwise: its state is that nobody knows.
+A place that cannot be asked is neither as it was deployed nor otherwise: its state is that nobody knows. Where a part
+of it answers, what differs there is said, and of the rest that it is not known.
 """
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from django.db import connection, connections, transaction
+from django.db import connection, transaction
 from django.db.models import OuterRef, QuerySet
 from django.db.models.functions import Now
 
 from controlplane.live.ring import ring
 from controlplane.operations import attached
-from controlplane.operations.errors import StepError
 from controlplane.operations.events import storable
 from controlplane.operations.models import OperationLock
-from environments.balancers import aside
 from environments.deployed import deployed_at, set_aside
+from environments.drift_looks import Answer, Looks, Question
 from environments.drivers import DRIVERS
-from environments.drivers.base import Comparable, Difference, Instance, Software, Target
+from environments.drivers.base import Comparable, Difference, Unheard
 from environments.models import Drift, DriftWatch, Placement
 from environments.targets import target_of
 
-logger = logging.getLogger(__name__)
-
-# Each place is asked so often, in seconds; with a look's own time it is on the board within a minute.
+# Each place is asked so often, in seconds; with a turn and a look's own time it is on the board within a minute.
 EVERY = 20
-AT_ONCE = 16  # places asked at the same time, by one clock
-DIFFERENCES = 50  # kept of one look: more is a place where nothing is as it was deployed
+AT_ONCE = 16  # places that are asked anew in one turn of one clock
+TURN = 5.0  # seconds that a turn waits for those that it asks; then others are asked beside those that are slow
+LOOK_SECONDS = 30.0  # a look without an answer is given up
+FORGET_SECONDS = 600.0  # a thread that has not come back from a look that was given up is not reckoned with any more
 
 WATCH_NEW = """
     INSERT INTO environments_driftwatch (placement_id, look, unknown)
@@ -51,6 +50,7 @@ CLAIM = """
         JOIN environments_placement AS placement ON placement.id = watch.placement_id
         JOIN environments_environment AS environment ON environment.id = placement.environment_id
         WHERE watch.due_at <= statement_timestamp() AND placement.version <> '' AND environment.driver = ANY(%s)
+        AND watch.placement_id <> ALL(%s)
         AND NOT EXISTS (SELECT 1 FROM operations_operationlock AS held WHERE held.name = environment.slug)
         ORDER BY watch.due_at LIMIT %s FOR UPDATE OF watch SKIP LOCKED
     )
@@ -58,42 +58,35 @@ CLAIM = """
 """
 
 
-@dataclass(frozen=True)
-class Question:
-    """One place to ask. look: the number of this look. aside: instances that are to get no requests."""
+# A place that is being looked at by this process is claimed for as long as that takes: another clock would look twice,
+# and a look that is not the last one is not written down.
+CLAIM_AGAIN = """
+    UPDATE environments_driftwatch AS watch SET due_at = statement_timestamp() + make_interval(secs => %s)
+    FROM unnest(%s::bigint[], %s::bigint[]) AS mine (placement, look)
+    WHERE watch.placement_id = mine.placement AND watch.look = mine.look AND watch.due_at > statement_timestamp()
+"""
 
-    placement: int
-    look: int
-    driver: Comparable
-    target: Target
-    deployed: Software
-    aside: tuple[Instance, ...] = ()
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a place said. unknown: why it could not be asked, "" when it could."""
-
-    question: Question
-    differences: Sequence[Difference] = field(default_factory=list)
-    unknown: str = ""
+_looks = Looks()
 
 
 def look_due() -> int:
     """Compare the placements whose time has come with what was deployed there; returns how many were asked."""
+    _looks.forget(FORGET_SECONDS)
     drivers = {name: driver for name, driver in DRIVERS.items() if isinstance(driver, Comparable)}
     with connection.cursor() as cursor:
+        if slow := _looks.awaited():
+            cursor.execute(CLAIM_AGAIN, [EVERY, [one.placement for one in slow], [one.look for one in slow]])
         cursor.execute(WATCH_NEW)
-        cursor.execute(CLAIM, [EVERY, list(drivers), AT_ONCE])
+        cursor.execute(CLAIM, [EVERY, list(drivers), _looks.places(), AT_ONCE])
         claimed: dict[int, int] = dict(cursor.fetchall())
     questions = list(_questions(claimed, drivers))
-    if not questions:
-        return 0
-    with ThreadPoolExecutor(min(AT_ONCE, len(questions)), thread_name_prefix="drift") as pool:
-        answers = list(pool.map(_ask, questions))
-    for answer in answers:
+    for question in questions:
+        _looks.begin(question)
+    for answer in _looks.answers(questions, TURN):
         _write_down(answer)
-    return len(answers)
+    for answer in _looks.give_up(LOOK_SECONDS):
+        _write_down(answer)
+    return len(questions)
 
 
 def _questions(claimed: dict[int, int], drivers: Mapping[str, Comparable]) -> Iterable[Question]:
@@ -107,19 +100,6 @@ def _questions(claimed: dict[int, int], drivers: Mapping[str, Comparable]) -> It
         yield Question(one.pk, claimed[one.pk], driver, expected, deployed[one.pk], idle)
 
 
-def _ask(question: Question) -> Answer:
-    try:
-        found = question.driver.differences(question.target, question.deployed)
-        return Answer(question, [*found, *aside.differences(question.target, question.aside)][:DIFFERENCES])
-    except StepError as error:
-        return Answer(question, unknown=storable(str(error))[:500])
-    except Exception as error:
-        logger.exception("%s: the driver could not look", question.target.environment)
-        return Answer(question, unknown=f"the driver could not look: {type(error).__name__}")
-    finally:
-        connections.close_all()
-
-
 def _write_down(answer: Answer) -> None:
     """What began and what ended, unless the place has been changed on purpose since it was asked."""
     question = answer.question
@@ -128,7 +108,9 @@ def _write_down(answer: Answer) -> None:
         watch = watches.select_related("placement").first()
         if watch is None or not _still_true(question, watch.placement):
             return
-        changed = _note_unknown(watch, answer.unknown) if answer.unknown else _note_known(watch, answer.differences)
+        changed = False if answer.unknown else _note_known(watch, answer.differences, answer.unheard)
+        words = answer.unknown or "; ".join(dict.fromkeys(one.why for one in answer.unheard))
+        changed |= _note_unknown(watch, words) if words else _note_heard(watch)
         if changed:
             transaction.on_commit(lambda: ring("news", "drift environments"))
 
@@ -139,25 +121,33 @@ def _still_true(question: Question, placement: Placement) -> bool:
 
 
 def _note_unknown(watch: DriftWatch, words: str) -> bool:
-    """What was known to differ stays open: nobody can say that it has ended."""
-    began = not watch.unknown
+    """Since when not all of it can be asked, and why."""
+    began, words = not watch.unknown, storable(words)[:500]
     new = {"unknown": words, **({"unknown_since": Now()} if began else {})}
     DriftWatch.objects.filter(pk=watch.pk).update(**new)
     return began or watch.unknown != words
 
 
-def _note_known(watch: DriftWatch, differences: Sequence[Difference]) -> bool:
+def _note_heard(watch: DriftWatch) -> bool:
+    """All of it has answered."""
+    DriftWatch.objects.filter(pk=watch.pk).update(known_at=Now(), unknown="", unknown_since=None)
+    return bool(watch.unknown or watch.known_at is None)
+
+
+def _note_known(watch: DriftWatch, differences: Sequence[Difference], unheard: Iterable[Unheard]) -> bool:
+    """What was known to differ where nobody answered stays open: nobody can say that it has ended."""
+    silent = list(unheard)
     found = dict.fromkeys(_storable(one) for one in differences)
     rows = {_parts(row): row for row in Drift.objects.filter(placement=watch.placement, ended_at=None)}
-    ended = [row.pk for parts, row in rows.items() if parts not in found]
+    gone = [row for parts, row in rows.items() if parts not in found]
+    ended = [row.pk for row in gone if not any(one.concerns(row.what, row.subject) for one in silent)]
     begun = [parts for parts in found if parts not in rows]
     Drift.objects.filter(pk__in=ended).update(ended_at=Now())
     Drift.objects.bulk_create(
         Drift(placement=watch.placement, what=what, subject=subject, wanted=wanted, found=seen)
         for what, subject, wanted, seen in begun
     )
-    DriftWatch.objects.filter(pk=watch.pk).update(known_at=Now(), unknown="", unknown_since=None)
-    return bool(ended or begun or watch.unknown or watch.known_at is None)
+    return bool(ended or begun)
 
 
 Parts = tuple[str, str, str, str]

@@ -26,3 +26,9 @@ def data_dir(tmp_path: Path, settings: Any) -> Path:
     """A data folder of the test's own."""
     settings.DATA_DIR = tmp_path
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def patient_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call of the clock's duty has the answers of all that it asks: on a busy machine, too."""
+    monkeypatch.setattr("environments.drift.TURN", 60.0)

@@ -5,10 +5,11 @@ names "<driver>.<step>". Everything a step needs to know stands in its arguments
 approve is the whole truth and a changed setting changes the digest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
+from controlplane.operations.errors import StepError
 from controlplane.operations.gates import Outcome
 from controlplane.operations.plans import StepSpec
 from controlplane.operations.registry import StepFunction
@@ -147,12 +148,43 @@ class Difference:
     found: str
 
 
+# Whoever looks for drift waits no longer for an answer, so that what differs is on the board within a minute.
+LOOK_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Unheard:
+    """A part of a place that could not be asked. subject: as in a `Difference`; why: in words.
+
+    what: of which kind of difference nothing is known there; "" for none of them.
+    """
+
+    subject: str
+    why: str
+    what: str = ""
+
+    def concerns(self, what: str, subject: str) -> bool:
+        """Whether nobody knows if this differs."""
+        return subject == self.subject and self.what in ("", what)
+
+
+class PartlyUnknown(StepError):
+    """Some of a place could not be asked. differences: what was found where somebody answered."""
+
+    def __init__(self, differences: Sequence[Difference], unheard: Sequence[Unheard]) -> None:
+        super().__init__("; ".join(dict.fromkeys(one.why for one in unheard)))
+        self.differences, self.unheard = differences, unheard
+
+
 @runtime_checkable
 class Comparable(Protocol):
     """What a driver may offer besides: whether what runs is what was deployed."""
 
     def differences(self, target: Target, deployed: Software) -> list[Difference]:
-        """Ask the place; empty when all is as it was deployed. Raises StepError when it cannot be asked."""
+        """Ask the place; empty when all is as it was deployed.
+
+        Raises StepError when it cannot be asked, and PartlyUnknown, with what was found, when some of it cannot.
+        """
 
 
 # A question that people wait for has its answer within so many seconds, or none.
