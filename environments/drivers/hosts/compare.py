@@ -1,7 +1,7 @@
 """What runs on hosts beside what was deployed, and what would be run as a compose file."""
 
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -9,7 +9,17 @@ import yaml
 from controlplane.operations.errors import StepError
 from controlplane.operations.plans import Arguments
 from environments.balancers.base import Standing
-from environments.drivers.base import Difference, Document, Instance, Kept, Software, Target
+from environments.drivers.base import (
+    LOOK_SECONDS,
+    Difference,
+    Document,
+    Instance,
+    Kept,
+    PartlyUnknown,
+    Software,
+    Target,
+    Unheard,
+)
 from environments.drivers.hosts.engine import Container, Engine
 from environments.drivers.hosts.kept import kept_on_hosts
 from environments.drivers.hosts.scale import ScalableHostsDriver
@@ -20,13 +30,13 @@ from environments.drivers.hosts.settings import (
     engine_of,
     host_of,
     name_of,
-    place_of,
     recipe_of,
     setting,
 )
 from environments.drivers.hosts.steps import BEFORE, shape_of
 from environments.image_names import repository_of
 from environments.secrets import Reference
+from environments.side_by_side import ask_all
 
 AT_ONCE = 16
 NOBODY = (Standing.ABSENT, Standing.DRAINING, Standing.ELSEWHERE)
@@ -36,11 +46,18 @@ class ComparableHostsDriver(ScalableHostsDriver):
     """See `base.Driver`, `base.Scalable`, `base.Comparable`, `base.Exportable` and `base.Keeping`."""
 
     def differences(self, target: Target, deployed: Software) -> list[Difference]:
-        """By instance; then containers of the service that no instance is declared for."""
+        """By host: of its instances, then containers of the service that no instance is declared for.
+
+        A host that cannot be asked hides nothing of the others.
+        """
         checked(target)
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="differences") as pool:
-            found = list(pool.map(lambda instance: list(_differences(target, instance, deployed)), target.instances))
-        return [one for each in found for one in each] + list(_surplus(target))
+        hosts = list(dict.fromkeys(host_of(target, instance) for instance in target.instances))
+        looks = ask_all(lambda host: _look_at(target, host, deployed), hosts, "differences", AT_ONCE)
+        found = [one for look in looks for one in look.differences]
+        unheard = [one for look in looks for one in look.unheard]
+        if unheard:
+            raise PartlyUnknown(found, unheard)
+        return found
 
     def documents(self, target: Target, software: Software, variables: Mapping[str, str]) -> list[Document]:
         """A compose file for each host."""
@@ -56,17 +73,44 @@ class ComparableHostsDriver(ScalableHostsDriver):
 # --- differences --------------------------------------------------------------------------------------
 
 
-def _differences(target: Target, instance: Instance, deployed: Software) -> Iterator[Difference]:
-    place = place_of(target, instance)
-    with _asked(place) as engine:
-        found = engine.find(place["name"])
-        image_id = engine.image_id(f"{repository_of(deployed.image)}@{deployed.digest}")
+@dataclass
+class _Look:
+    """What one host said, and the load balancer of its instances."""
+
+    differences: list[Difference] = field(default_factory=list)
+    unheard: list[Unheard] = field(default_factory=list)
+
+
+def _look_at(target: Target, host: str, deployed: Software) -> _Look:
+    look = _Look()
+    here = [one for one in target.instances if host_of(target, one) == host]
+    settings = engine_of(target, host)
+    settings["answer_seconds"] = min(LOOK_SECONDS, settings["answer_seconds"])
+    try:
+        with Engine.at(settings) as engine:
+            image_id = engine.image_id(f"{repository_of(deployed.image)}@{deployed.digest}")
+            there = [(one, engine.find(name_of(target, one))) for one in here]
+            surplus = list(_surplus(target, host, engine))
+    except StepError as error:
+        names = ", ".join(one.name for one in here)
+        why = f"{names}: {host}: {error}"
+        return _Look(unheard=[Unheard(subject, why) for subject in (*(one.name for one in here), host)])
+    for instance, found in there:
+        look.differences += _differences(target, instance, found, deployed, image_id)
+    running = [one for one, found in there if found is not None and found.is_running]
+    _compare_registrations(target, running, look)
+    look.differences += surplus
+    return look
+
+
+def _differences(
+    target: Target, instance: Instance, found: Container | None, deployed: Software, image_id: str
+) -> Iterator[Difference]:
     if found is None or not found.is_running:
         yield Difference("count", instance.name, f"{deployed.version} runs", _absence(found))
         return
     yield from _other_image(instance, found, deployed, image_id)
     yield from _other_environment(target, instance, found)
-    yield from _other_registration(target, instance)
 
 
 def _absence(found: Container | None) -> str:
@@ -101,42 +145,30 @@ def _other_environment(target: Target, instance: Instance, found: Container) -> 
         yield Difference("environment", instance.name, "the container settings of now", f"other {words}")
 
 
-def _other_registration(target: Target, instance: Instance) -> Iterator[Difference]:
-    balancer = balancer_of(target, instance)
-    if balancer is None:
-        return
-    seen = standing(balancer)
-    if seen.standing in NOBODY:
-        words = seen.standing.value + (f" ({seen.words})" if seen.words else "")
-        yield Difference("registration", instance.name, "registered at the load balancer", words)
+def _compare_registrations(target: Target, running: Iterable[Instance], look: _Look) -> None:
+    """A load balancer that does not answer is not asked again for the next one."""
+    why = ""
+    for instance in running:
+        balancer = balancer_of(target, instance)
+        if balancer is None:
+            continue
+        try:
+            seen = None if why else standing(balancer)
+        except StepError as error:
+            seen, why = None, f"the load balancer: {error}"
+        if seen is None:
+            look.unheard.append(Unheard(instance.name, why, "registration"))
+        elif seen.standing in NOBODY:
+            words = seen.standing.value + (f" ({seen.words})" if seen.words else "")
+            look.differences.append(Difference("registration", instance.name, "registered at the load balancer", words))
 
 
-def _surplus(target: Target) -> Iterator[Difference]:
+def _surplus(target: Target, host: str, engine: Engine) -> Iterator[Difference]:
     """Containers of this service in this environment that run and belong to no instance of it."""
     names = {name_of(target, instance) for instance in (*target.instances, *target.beside)}
-    for host in dict.fromkeys(host_of(target, instance) for instance in target.instances):
-        with _asked({"host": host, "engine": engine_of(target, host)}) as engine:
-            labels = {"environment": target.environment, "service": target.service}
-            for name in engine.names_of_running(labels):
-                if name not in names and name.removesuffix(BEFORE) not in names:
-                    yield Difference("count", host, "no such container", f"{name} runs")
-
-
-class _asked:  # noqa: N801 - used as a function
-    """An engine to look at; what goes wrong names the host."""
-
-    def __init__(self, place: Arguments) -> None:
-        self._host = place["host"]
-        self._engine = Engine.at(place["engine"])
-
-    def __enter__(self) -> Engine:
-        try:
-            return self._engine.__enter__()
-        except StepError as error:
-            raise StepError(f"{self._host}: {error}", permanent=error.permanent) from error
-
-    def __exit__(self, *problem: Any) -> None:
-        self._engine.__exit__(*problem)
+    for name in engine.names_of_running({"environment": target.environment, "service": target.service}):
+        if name not in names and name.removesuffix(BEFORE) not in names:
+            yield Difference("count", host, "no such container", f"{name} runs")
 
 
 # --- a compose file -----------------------------------------------------------------------------------

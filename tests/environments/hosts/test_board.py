@@ -11,7 +11,7 @@ from controlplane.clock.registry import duties
 from controlplane.operations.states import State
 from environments.drift import EVERY
 from environments.models import DriftWatch
-from tests.environments.hosts.street import Make
+from tests.environments.hosts.street import Make, Street
 from tests.environments.hosts.street import street as street  # noqa: PLC0414 (a fixture)
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -28,6 +28,14 @@ def the_clock_looks() -> None:
 def seen(client: Client, person: Person, path: str = "/") -> str:
     client.force_login(person)
     return client.get(path).content.decode()
+
+
+def remove(production: Street, number: int) -> None:
+    """Somebody does, on the host."""
+    container = production.park.container(number)
+    assert container is not None
+    with production.park.engine() as engine:
+        engine.remove(container.id)
 
 
 def test_a_container_that_was_stopped_is_on_the_board_until_it_is_deployed_again(
@@ -49,3 +57,29 @@ def test_a_container_that_was_stopped_is_on_the_board_until_it_is_deployed_again
     assert production.deploy("1.5.0").state == State.SUCCEEDED
     the_clock_looks()
     assert "differs" not in seen(client, alice)
+
+
+def test_where_one_host_does_not_answer_the_others_are_told_and_of_it_that_it_is_not_known(
+    client: Client, street: Make, alice: Person
+) -> None:
+    production = street(2)
+    assert production.deploy("1.5.0").state == State.SUCCEEDED
+    remove(production, 1)
+    the_clock_looks()
+    assert "production-1: nothing runs" in seen(client, alice)
+    hosts = production.park.placement.environment.driver_settings["hosts"]
+    away = {"engine": "unix:///tmp/nobody-there.sock", "instances": ["production-1"]}
+    production.park.settings(hosts={**hosts, "server1": away})
+    remove(production, 2)
+    the_clock_looks()
+    page = seen(client, alice, "/environments/production")
+    assert "drift not known" in page and "production-1: server1: The engine&#x27;s socket" in page
+    assert "production-2</th>" in page, "the other one is looked at all the same"
+    assert "production-1</th>" in page, "nobody can say that it has ended"
+    board = seen(client, alice)
+    assert "production-1: nothing runs, and 1 more" in board and "drift not known" in board
+    production.park.settings(hosts=hosts)
+    assert production.deploy("1.5.0").state == State.SUCCEEDED
+    the_clock_looks()
+    assert "differs" not in seen(client, alice)
+    assert "drift not known" not in seen(client, alice)

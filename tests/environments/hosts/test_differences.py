@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from controlplane.operations.errors import StepError
-from environments.drivers.base import Difference
+from environments.drivers.base import Difference, PartlyUnknown
 from environments.models import ConfigEntry
 from environments.secrets import Reference
 from tests.environments.hosts.conftest import MakePark
@@ -105,3 +105,34 @@ def test_the_compose_file_says_what_is_run(park: MakePark) -> None:
         "DATABASE_URL": "${DATABASE_URL:?postgresql://u:file:production/db@db}",
         "COST": "5$$",
     }
+
+
+def test_a_host_that_does_not_answer_hides_nothing_of_the_others(park: MakePark) -> None:
+    production = park(3)
+    production.deploy("1.4.0")
+    hosts = production.placement.environment.driver_settings["hosts"]
+    nobody = {"engine": "unix:///tmp/nobody-there.sock", "instances": ["production-1"]}
+    production.settings(hosts={**hosts, "server1": nobody})
+    found = production.container(2)
+    assert found is not None
+    with production.engine() as engine:
+        engine.stop(found.id, 5)
+    with pytest.raises(PartlyUnknown, match="production-1: server1: The engine's socket") as caught:
+        differences(production)
+    assert [(one.what, one.subject) for one in caught.value.differences] == [("count", "production-2")]
+    assert [one.subject for one in caught.value.unheard] == ["production-1", "server1"]
+
+
+def test_a_load_balancer_that_does_not_answer_hides_nothing_of_the_hosts(
+    park: MakePark, balancer: PaperBalancer
+) -> None:
+    production = park(2, balancer=PAPER)
+    production.deploy("1.4.0")
+    balancer.away = 2
+    with pytest.raises(PartlyUnknown, match="the load balancer: the balancer is away") as caught:
+        differences(production, "1.5.0")
+    assert [(one.what, one.subject) for one in caught.value.differences] == [
+        ("image", "production-1"), ("image", "production-2"),
+    ]  # fmt: skip
+    assert not any(one.concerns("image", "production-1") for one in caught.value.unheard)
+    assert any(one.concerns("registration", "production-1") for one in caught.value.unheard)
