@@ -20,7 +20,7 @@ def ask(place: Arguments, check: Arguments) -> str:
     try:
         for path in filter(None, (check["health_path"], check["ready_path"])):
             answer = get(place["address"] + path)
-            if answer.status != 200 and not (path == check["ready_path"] and answer.status == 404):
+            if answer.status != 200:
                 return f"{path} answered {answer.status}"
         told = get(f"{place['address']}/version")
     except NoAnswer as error:

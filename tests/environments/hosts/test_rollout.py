@@ -73,6 +73,16 @@ def test_what_ends_at_once_says_why(park: MakePark) -> None:
     assert production.versions() == ["1.4.0"]
 
 
+def test_a_release_without_its_readiness_address_does_not_pass_unless_the_settings_say_so(park: MakePark) -> None:
+    production = park(1, start_seconds=1.5, ready_path="/it-has-none")
+    error = production.deploy("1.5.0")
+    assert str(error) == "/it-has-none answered 404 at production-1"
+    assert production.versions() == [""]
+    production.settings(ready_path="")
+    assert production.deploy("1.5.0") is None
+    assert production.versions() == ["1.5.0"]
+
+
 def test_a_failure_at_the_second_host_puts_back_the_first_too(park: MakePark) -> None:
     production = park(3)
     production.deploy("1.4.0")
