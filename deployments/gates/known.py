@@ -6,7 +6,7 @@ from datetime import datetime
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import Case, Q, QuerySet, Subquery, Value, When
-from django.db.models.functions import Greatest, JSONObject, Least, Now
+from django.db.models.functions import Coalesce, Greatest, JSONObject, Least, Now
 
 from controlplane.operations.attached import made_of, rows
 from controlplane.operations.models import OperationLock
@@ -21,9 +21,9 @@ class Known:
     """now: the database's time. placement: of the service there; former: the release that runs there, if it is known.
 
     worst: of this release and of those on the way to it from the former one, the newer end of the way included, the one
-    whose migrations can least be taken back. there: where the release runs in the environment before. freezes, locks:
-    those that hold. held: who else is changing the environment. ticked: of this operation. evidence: of the release,
-    what was reported last comes last.
+    whose migrations can least be taken back; None where this release runs already. there: where the release runs in the
+    environment before. freezes, locks: those that hold. held: who else is changing the environment. ticked: of this
+    operation. evidence: of the release, what was reported last comes last.
     """
 
     now: datetime
@@ -85,7 +85,10 @@ def know(environment: Environment, release: Release, operation_id: int | None) -
 
 
 def _hardest_to_take_back(release: Release, former: QuerySet[Release]) -> QuerySet[Release]:
-    """Who goes from one release to another takes the migrations of those between along, forth or back."""
+    """Who goes from one release to another takes the migrations of those between along, forth or back.
+
+    Who deploys again what runs already takes none along: its own ran long ago.
+    """
     runs = Subquery(former.values("pk")[:1])  # of nothing known: both ends are the release itself
     oldest, newest = Least(runs, Value(release.pk)), Greatest(runs, Value(release.pk))
     worth = Case(
@@ -94,4 +97,5 @@ def _hardest_to_take_back(release: Release, former: QuerySet[Release]) -> QueryS
         default=Value(2),
     )
     along = Release.objects.filter(service=release.service_id, pk__range=(oldest, newest))
-    return along.filter(Q(pk__gt=oldest) | Q(pk=release.pk)).order_by(worth, "-pk")
+    its_own = Q(pk=release.pk) & ~Q(pk=Coalesce(runs, Value(0)))
+    return along.filter(Q(pk__gt=oldest) | its_own).order_by(worth, "-pk")

@@ -58,7 +58,7 @@ def gates(release: Release, known: Known, seen: Look | None) -> list[Gate]:
 
 
 def _judged(release: Release, known: Known, seen: Look | None) -> tuple[Outcome, str]:
-    if closed := _closed_by(known.worst or release, release):
+    if known.worst and (closed := _closed_by(known.worst, release)):
         return Outcome.FAILED, closed
     placement, former = known.placement, known.former
     if placement is None or not placement.digest:
@@ -73,7 +73,8 @@ def _judged(release: Release, known: Known, seen: Look | None) -> tuple[Outcome,
         return Outcome.PENDING, f"{words}, and again before it starts"
     if seen.outcome is not Outcome.PASSED:
         return seen.outcome, seen.words
-    return Outcome.PASSED, f"{former.version} is known, the migrations since can be taken back, and {seen.words}"
+    since = "the migrations since can be taken back" if known.worst else "which runs already, so nothing is migrated"
+    return Outcome.PASSED, f"{former.version} is known, {since}, and {seen.words}"
 
 
 def _closed_by(worst: Release, release: Release) -> str:

@@ -18,6 +18,7 @@ from deployments.gates import way_back
 from deployments.models import Release
 from deployments.services import request_deployment
 from environments.drivers import DRIVERS
+from environments.drivers.base import Running
 from environments.models import Placement, Service
 from tests.deployments.gates.policies import asked, outcome, rule
 from tests.estate import Estate, Paper, paper, release
@@ -86,6 +87,24 @@ def test_an_older_release_goes_back_over_those_since(ruled: Estate) -> None:
     assert (stands, "what 1.6.0, which lies on the way from what runs to 1.5.0," in why) == ("failed", True)
 
 
+@pytest.mark.parametrize("migrations", ["", "one-way"])
+def test_what_runs_already_brings_no_migrations_along(
+    ruled: Estate, migrations: str, alice: Person, bob: Person
+) -> None:
+    Release.objects.filter(version="1.4.0").update(migrations=migrations)
+    Placement.objects.filter(environment=ruled.staging).update(digest=ruled.releases["1.4.0"].digest)
+    paper.runs["production-1"] = Running("production-1", "nightly", "sha256:by-hand")
+    operation = ask(ruled, alice, bob, "1.4.0")
+    (gate,) = (gate for gate in operation.gates if gate["key"] == "way-back")
+    assert (gate["outcome"], "1.4.0 is known, which runs already" in gate["reason"]) == ("passed", True)
+
+
+def test_where_what_runs_is_not_known_the_release_itself_is_judged(ruled: Estate) -> None:
+    Placement.objects.filter(environment=ruled.production).update(digest="")
+    assert way_to(ruled, "1.5.0")[0] == "passed"
+    assert way_to(ruled, "1.5.0", v1_5_0="one-way")[0] == "failed"
+
+
 def test_what_runs_has_to_be_known(ruled: Estate) -> None:
     Placement.objects.filter(environment=ruled.production).update(digest="sha256:unheard-of")
     assert "no release that is known here" in asked(ruled)["way-back"].reason
@@ -137,9 +156,9 @@ def test_nobody_asked_is_no_proof_and_neither_is_a_word_of_another_release(ruled
 # --- from asking to the start ---------------------------------------------------------------------------
 
 
-def ask(estate: Estate, alice: Person, bob: Person) -> Operation:
+def ask(estate: Estate, alice: Person, bob: Person, version: str = "1.5.0") -> Operation:
     made = request_deployment(
-        Actor(alice), environment=estate.production, release=estate.releases["1.5.0"], reason="new"
+        Actor(alice), environment=estate.production, release=estate.releases[version], reason="new"
     )
     transitions.approve(made.pk, Actor(bob), made.plan_digest)
     return made
