@@ -84,7 +84,8 @@ def _finished(operation: Operation) -> None:
     deployment = _deployment(operation)
     release = deployment.release
     placements = Placement.objects.filter(environment=deployment.environment, service=release.service)
-    note_arrival(placements, operation, version=release.version, digest=release.digest)
+    found = Software(deployment.from_version, "", deployment.from_digest)
+    note_arrival(placements, operation, version=release.version, digest=release.digest, found=found)
 
 
 def _result(operation: Operation) -> list[str]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.db import transaction
+from django.db.models import Q
 
 from controlplane.accounts.access import Actor, require
 from controlplane.accounts.models import Role
@@ -16,6 +17,7 @@ from controlplane.operations.models import Operation
 from controlplane.operations.plans import Plan
 from controlplane.operations.states import ACTIVE, State
 from controlplane.operations.transitions import may_be_planned, request
+from deployments.adoption import KIND as ADOPTION
 from deployments.by_digest import releases_with
 from deployments.gates import way_back
 from deployments.gates.asking import gates_for
@@ -271,21 +273,14 @@ def _write_down(operation: Operation, environment: Environment, release: Release
 
 
 def rollback_release(placement: Placement) -> Release | None:
-    """The release that ran before the one that runs now, if a deployment knows it.
+    """The release that ran before the one that runs now, if a deployment or an adoption knows it.
 
-    Not the one that a rollback left: before what it came back to ran what the deployment of that found there.
+    Both are what should have run: what somebody had started by hand, and a deployment removed, is none of them.
+    Not the one that a rollback left: before what it came back to ran what that replaced when it came there.
     """
-    good = Deployment.objects.filter(
-        environment_id=placement.environment_id,
-        release__service_id=placement.service_id,
-        operation__state=State.SUCCEEDED,
-        operation__finished_at__isnull=False,  # as the index of ends has it
-    )
-    moved = good.exclude(from_digest="").exclude(from_digest=placement.digest)
-    by_end = moved.order_by("-operation__finished_at", "-pk")
-    last = by_end.first()
-    if last is not None and last.kind == Deployment.Kind.ROLLBACK:
-        last = by_end.filter(kind=Deployment.Kind.DEPLOY, release__digest=placement.digest).first()
+    came = placement.arrivals.filter(digest=placement.digest).exclude(over_digest="")
+    forth = came.filter(Q(operation__deployment__kind=Deployment.Kind.DEPLOY) | Q(operation__kind=ADOPTION))
+    last = forth.order_by("-pk").first()
     if last is None:
         return None
-    return releases_with(placement.service_id, [last.from_digest], several(last.from_version)).first()
+    return releases_with(placement.service_id, [last.over_digest], several(last.over_version)).first()

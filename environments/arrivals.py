@@ -4,11 +4,20 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from controlplane.operations.models import Operation
-from environments.models import DriftWatch, Placement
+from environments.drivers.base import Software
+from environments.models import Arrival, DriftWatch, Placement
 
 
-def note_arrival(placements: QuerySet[Placement], operation: Operation, *, version: str, digest: str) -> None:
-    """The operation has brought this software there. Call it in the transaction in which the operation ends."""
+def note_arrival(
+    placements: QuerySet[Placement], operation: Operation, *, version: str, digest: str, found: Software | None = None
+) -> None:
+    """The operation has brought this software there. Call it in the transaction in which the operation ends.
+
+    found: what ran there when the operation was asked for; it counts as what was replaced only where nothing is known
+    to have come there before. The same again is no arrival.
+    """
+    moved = placements.exclude(digest=digest)
+    Arrival.objects.bulk_create(_arrival(one, operation, version, digest, found) for one in moved)
     placements.update(
         version=version,
         digest=digest,
@@ -18,3 +27,13 @@ def note_arrival(placements: QuerySet[Placement], operation: Operation, *, versi
     )
     # Whatever differed before, the clock looks at it anew right away.
     DriftWatch.objects.filter(placement__in=placements).update(due_at=Now())
+
+
+def _arrival(placement: Placement, operation: Operation, version: str, digest: str, found: Software | None) -> Arrival:
+    over = Software(placement.version, "", placement.digest)
+    if found is not None and not (over.digest or placement.arrivals.exists()):
+        over = found
+    return Arrival(
+        placement=placement, operation=operation, version=version, digest=digest,
+        over_version=over.version, over_digest=over.digest,
+    )  # fmt: skip

@@ -6,6 +6,8 @@ from django.db import models
 from django.db.models.functions import Now
 from django.urls import reverse
 
+from controlplane.operations.models import Operation
+
 LONG_DIGEST = re.compile(r"\b(sha256:[0-9a-f]{4})[0-9a-f]{8,}([0-9a-f]{4})\b")
 
 
@@ -71,6 +73,28 @@ class Placement(models.Model):
 
     def __str__(self) -> str:
         return f"{self.service.slug} in {self.environment.slug}"
+
+
+class Arrival(models.Model):
+    """What should run at a placement became something else: by a deployment, an adoption, a restore or a failover.
+
+    What was found running instead, started by hand, is in none: it was never what should run there.
+    """
+
+    placement = models.ForeignKey(Placement, on_delete=models.CASCADE, related_name="arrivals")
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="+")
+    version = models.CharField(max_length=100, default="", blank=True)
+    digest = models.CharField(max_length=80, default="", blank=True)
+    # What should have run until then; where nobody had said, what was found running.
+    over_version = models.TextField(default="", blank=True)
+    over_digest = models.CharField(max_length=80, default="", blank=True)
+
+    class Meta:
+        # Read by "Roll back" and its gate: how this digest came there, newest first.
+        indexes = [models.Index(name="arrival_newest", fields=["placement", "digest", "-id"])]
+
+    def __str__(self) -> str:
+        return f"{self.version or 'nothing'} came to {self.placement}"
 
 
 class ConfigEntry(models.Model):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.urls import reverse
 
 from controlplane.accounts.access import Actor
@@ -24,7 +24,7 @@ from controlplane.operations.presentation import PUT_BACK, word_of
 from controlplane.operations.states import State
 from controlplane.web.templatetags.ui import duration
 from deployments.models import Deployment
-from environments.models import Placement
+from environments.models import Arrival
 from incidents.models import Incident, TimelineEntry
 
 WINDOW = timedelta(hours=6)
@@ -207,15 +207,15 @@ def _operations(actor: Actor, since: datetime, until: datetime) -> list[Change]:
     )  # fmt: skip
     deferred = rows.defer(*HEAVY).select_related("deployment__release__service", "deployment__environment")
     found = list(deferred.order_by("-started_at", "-pk")[:AT_MOST])
-    placements = Placement.objects.filter(changed_in__in=[one.pk for one in found])
-    running = set(placements.values_list("changed_in", flat=True))
-    return [change_of(one, runs=one.pk in running) for one in found]
+    arrivals = Arrival.objects.filter(operation__in=[one.pk for one in found], placement__changed_in=F("operation"))
+    running = {one.operation_id: one for one in arrivals}
+    return [change_of(one, running.get(one.pk)) for one in found]
 
 
-def change_of(operation: Operation, *, runs: bool = False) -> Change:
+def change_of(operation: Operation, arrival: Arrival | None = None) -> Change:
     """An operation that has started as a change. Its deployment, if it has one, is loaded with it.
 
-    runs: what it brought still runs, so that there is a way back from it.
+    arrival: of what still runs, so that there is a way back from it.
     """
     assert operation.started_at is not None
     deployment: Deployment | None = getattr(operation, "deployment", None)
@@ -224,7 +224,7 @@ def change_of(operation: Operation, *, runs: bool = False) -> Change:
         is_deploy = deployment.kind == Deployment.Kind.DEPLOY
         what = What.DEPLOYMENT if is_deploy else What.ROLLBACK
         title = f"{'deploy' if is_deploy else 'rollback'} of {deployment.release}"
-        back = _way_back(deployment) if is_deploy and runs else back
+        back = _way_back(deployment, arrival) if is_deploy and arrival else back
     return Change(
         key=f"operation {operation.pk}", what=what, title=title, began_at=operation.started_at,
         ended_at=operation.finished_at, environments=tuple(operation.scopes), outcome=_outcome(operation),
@@ -233,12 +233,12 @@ def change_of(operation: Operation, *, runs: bool = False) -> Change:
     )  # fmt: skip
 
 
-def _way_back(deployment: Deployment) -> tuple[str, str]:
+def _way_back(deployment: Deployment, arrival: Arrival) -> tuple[str, str]:
     """The page that proposes it, and the version that ran before: "" when several did. Nothing when nothing did."""
-    if not deployment.from_digest:
+    if not arrival.over_digest:
         return "", ""
     address = reverse("rollback", args=[deployment.environment.slug, deployment.release.service.slug])
-    return address, deployment.from_version if " and " not in deployment.from_version else ""
+    return address, arrival.over_version if " and " not in arrival.over_version else ""
 
 
 def _outcome(operation: Operation) -> Outcome:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from controlplane.operations.gates import Gate, Outcome
 from controlplane.operations.states import State
 from deployments.gates.known import Known
 from deployments.models import Deployment, Release
-from environments.models import Environment, Placement
+from environments.models import Arrival, Environment, Placement
 
 # A digest that left the environment before so many deployments has to go there again.
 LATELY = 100
@@ -65,14 +65,17 @@ def ran_before(environment: Environment, release: Release) -> Gate:
 
 
 def has_run(environment_slug: str, release: Release) -> bool:
-    """Whether this digest runs in the environment or a deployment brought or replaced it there."""
+    """Whether this digest should run in the environment, or once should have.
+
+    What somebody started there by hand, and a deployment only found, is not proven by that.
+    """
     there = Placement.objects.filter(environment__slug=environment_slug, service=release.service, digest=release.digest)
     return there.exists() or _was_there(environment_slug, release)
 
 
 def _was_there(environment_slug: str, release: Release) -> bool:
-    good = _good(environment_slug, release)
-    return good.filter(release__digest=release.digest).exists() or good.filter(from_digest=release.digest).exists()
+    came = Arrival.objects.filter(placement__environment__slug=environment_slug, placement__service=release.service)
+    return came.filter(Q(digest=release.digest) | Q(over_digest=release.digest)).exists()
 
 
 def _good(environment_slug: str, release: Release) -> QuerySet[Deployment]:

@@ -50,6 +50,9 @@ def arrived(placement: Placement, twice: Estate, alice: Person, came_from: str) 
     Deployment.objects.create(
         operation=operation, environment=twice.production, release=new, from_version=came_from, from_digest=old.digest
     )
+    placement.arrivals.create(
+        operation=operation, version=new.version, digest=new.digest, over_version=came_from, over_digest=old.digest
+    )
     Placement.objects.filter(pk=placement.pk).update(version=new.version, digest=new.digest)
     placement.refresh_from_db()
 

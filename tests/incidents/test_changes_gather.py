@@ -15,11 +15,13 @@ from controlplane.operations.states import State
 from deployments.models import Deployment
 from deployments.services import request_deployment
 from environments import locks
+from environments.arrivals import note_arrival
+from environments.drivers.base import Running
 from environments.models import Environment, Placement
 from incidents import changes
 from incidents.changes import Outcome, What
 from incidents.models import Incident
-from tests.estate import Estate
+from tests.estate import Estate, paper
 from tests.incidents.lessons import opened
 from tests.people import person
 
@@ -37,7 +39,7 @@ def deployed(
     values = {"state": state, "started_at": ended - timedelta(seconds=66), "finished_at": ended, **fields}
     Operation.objects.filter(pk=operation.pk).update(**values)
     if state == State.SUCCEEDED:
-        Placement.objects.filter(environment=place).update(changed_in=operation.pk)
+        note_arrival(Placement.objects.filter(environment=place), operation, version=version, digest=release.digest)
     return operation
 
 
@@ -60,6 +62,13 @@ class TestDeployment:
         assert found.reason == "deploy of api 1.5.0, finished 3 min before the first alert, same environment"
         assert found.change.url == f"/operations/{operation.pk}"
         assert found.change.rollback_url == "/environments/production/rollback/api"
+        assert found.change.rollback_to == "1.4.0"
+
+    def test_names_what_should_have_run_before_it_and_not_what_it_found(self, alice: Person, estate: Estate) -> None:
+        paper.runs["production-1"] = Running("production-1", "nightly", "sha256:by-hand")
+        deployed(alice, estate, ago=timedelta(minutes=3))
+        found = changes.most_likely(Actor(alice), opened())
+        assert found is not None
         assert found.change.rollback_to == "1.4.0"
 
     def test_has_no_way_back_once_something_else_runs(self, alice: Person, estate: Estate) -> None:

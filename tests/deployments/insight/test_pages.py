@@ -41,6 +41,9 @@ def ran(
         requested_by_name="Alice", started_at=ended - timedelta(minutes=3), finished_at=ended,
     )  # fmt: skip
     Deployment.objects.create(operation=operation, environment=environment, release=release, kind=kind)
+    if state == State.SUCCEEDED:
+        place = Placement.objects.get(environment=environment, service=release.service)
+        place.arrivals.create(operation=operation, version=release.version, digest=release.digest)
     Step.objects.create(
         operation=operation, position=0, key="production-1/start", state="succeeded",
         started_at=ended - timedelta(seconds=30), finished_at=ended,
