@@ -78,7 +78,7 @@ def _reason(context: StepContext) -> str:
 
 def _run(context: StepContext, policy: Policy) -> Operation | None:
     """The backup that this operation asked for, also if the worker died right after; None if it came to nothing."""
-    asked = Operation.objects.filter(kind=BACKUP, reason=_reason(context), lock_names__contains=[policy.lock_name])
+    asked = Operation.objects.filter(kind=BACKUP, part_of=context.operation_id, lock_names__contains=[policy.lock_name])
     return asked.exclude(state__in=FINISHED - {State.SUCCEEDED}).order_by("-pk").first()
 
 
@@ -104,7 +104,8 @@ def _make(context: StepContext, *, environment: str, minutes: int) -> None:
         asked = run
         if asked is None:
             context.check()
-            asked = request_backup(_us(context), policy, reason=_reason(context))
+            part_of = context.operation_id
+            asked = request_backup(_us(context), policy, reason=_reason(context), part_of=part_of)
             context.did("backed up", environment, policy=policy.slug, operation=asked.pk)
         context.log(f"operation {asked.pk} backs up {policy.slug}")
 
@@ -131,7 +132,7 @@ def _prove(context: StepContext, *, environment: str, minutes: int) -> None:
         tests = Restore.objects.filter(backup=made, target=Restore.Target.TEST)
         if policy.proof != Policy.Proof.EACH and not tests.exclude(operation__state__in=FINISHED).exists():
             context.check()
-            test = request_proof(_us(context), made, reason=_reason(context))
+            test = request_proof(_us(context), made, reason=_reason(context), part_of=context.operation_id)
             context.did("tested", environment, policy=policy.slug, operation=test.pk)
             context.log(f"operation {test.pk} restores backup {made.pk} for a test")
 

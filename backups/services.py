@@ -41,8 +41,12 @@ def request_backup(
     reason: str,
     cause: str = BackupRun.Cause.PERSON,
     due_at: datetime | None = None,
+    part_of: int | None = None,
 ) -> Operation:
-    """Ask for a backup now; it needs no approval. Raises PermissionDenied, Http404 or Invalid."""
+    """Ask for a backup now; it needs no approval. part_of: the operation that waits for it, if one does.
+
+    Raises PermissionDenied, Http404 or Invalid.
+    """
     if isinstance(actor, Actor):
         require(actor, Role.OPERATOR, [policy.environment.slug], f"back up {policy}")
     return request(
@@ -55,6 +59,7 @@ def request_backup(
         gates=[],
         reason=reason,
         approvals_required=0,
+        part_of=part_of,
         attach=lambda operation: BackupRun.objects.create(
             operation=operation, policy=policy, cause=cause, due_at=due_at
         ),
@@ -105,8 +110,11 @@ def one_of_each_kind(environment: Environment) -> list[Policy]:
 # --- proving them -------------------------------------------------------------------------------------
 
 
-def request_proof(actor: Actor | Machine, backup: Backup, *, reason: str) -> Operation:
-    """Restore it into a scratch PostgreSQL and compare. Raises PermissionDenied, Http404, Conflict or Invalid."""
+def request_proof(actor: Actor | Machine, backup: Backup, *, reason: str, part_of: int | None = None) -> Operation:
+    """Restore it into a scratch PostgreSQL and compare. part_of: the operation that waits for it, if one does.
+
+    Raises PermissionDenied, Http404, Conflict or Invalid.
+    """
     if isinstance(actor, Actor):
         require(actor, Role.OPERATOR, [backup.environment.slug], f"test backup {backup.pk}")
     policy_of(backup)
@@ -125,6 +133,7 @@ def request_proof(actor: Actor | Machine, backup: Backup, *, reason: str) -> Ope
         reason=reason,
         approvals_required=0,
         expected_seconds=backup.restore_seconds,
+        part_of=part_of,
         attach=lambda operation: Restore.objects.create(operation=operation, backup=backup, target=Restore.Target.TEST),
     )
 

@@ -39,6 +39,8 @@ class Operation(models.Model):
     requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     requested_by_name = models.CharField(max_length=200)
     requested_at = models.DateTimeField(db_default=Now())
+    # The operation that asked for it on its way and waits for its end.
+    part_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="+")
     scheduled_for = models.DateTimeField(null=True)
     # If it has not started by then, it never will.
     start_by = models.DateTimeField(null=True)

@@ -1,7 +1,9 @@
 """Whose turn it is: first come, first served.
 
 1. Operations that need the same lock start one after the other, in the order they were queued.
-2. Of those in the background that nothing but a place keeps from starting, the one that was queued first is next.
+2. What an operation asked for on its way, and waits for (the backup before a deployment), is behind nobody in the
+   queue: whoever came before it may wait for a lock of that operation, and neither would ever move.
+3. Of those in the background that nothing but a place keeps from starting, the one that was queued first is next.
    What lets others pass keeps its place in the queue: it may start before them as soon as it can.
 """
 
@@ -15,9 +17,14 @@ from controlplane.operations.models import Operation, OperationLock
 from controlplane.operations.registry import background_kinds
 from controlplane.operations.states import EXECUTING, State
 
+# Another operation waits for its end.
+PART_OF_ANOTHER = Q(part_of__isnull=False, part_of__finished_at=None)
+
 
 def queue_before(operation: Operation) -> QuerySet[Operation]:
     """Those whose turn comes before its own. What waits for a gate lets others pass until the gate opens."""
+    if Operation.objects.filter(PART_OF_ANOTHER, pk=operation.pk).exists():
+        return Operation.objects.none()
     return _before(operation.lock_names, operation.queued_at, operation.pk)
 
 
@@ -40,7 +47,7 @@ def turn_in_the_background() -> list[Operation]:
     behind = _before(OuterRef("lock_names"), OuterRef("queued_at"), OuterRef("pk"))
     waited_for = Q(gate_pending_since=None) & (Q(turn_until=None) | Q(turn_until__gt=Now()))
     queue = (
-        background.filter(~Exists(held), ~Exists(behind), state=State.QUEUED)
+        background.filter(~Exists(held), PART_OF_ANOTHER | ~Exists(behind), state=State.QUEUED)
         .annotate(waited_for=ExpressionWrapper(waited_for, BooleanField()))
         .only("title")
         .order_by("queued_at", "pk")

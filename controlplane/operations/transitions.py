@@ -145,6 +145,7 @@ def request(
     start_by: datetime | None = None,
     locks: Iterable[str] = (),
     expected_seconds: float | None = None,
+    part_of: int | None = None,
     attach: Callable[[Operation], object] = lambda operation: None,
 ) -> Operation:
     """Ask for an operation: freeze its plan and let it wait for what it needs.
@@ -152,8 +153,9 @@ def request(
     start_by: when it has not started by then, it never does, and is expired.
     locks: what no other operation may hold meanwhile; the scopes, if it says nothing. expected_seconds: how long it
     may take, where no earlier one tells. approver_groups: of whom some have to be among those who approve, as the model
-    says. attach: writes the kind's own row, in the same transaction. Raises Invalid for an empty reason, times in the
-    past or in the wrong order, or a failed gate; the caller has checked the role.
+    says. part_of: the operation that asks for it and waits for it. attach: writes the kind's own row, in the same
+    transaction. Raises Invalid for an empty reason, times in the past or in the wrong order, or a failed gate; the
+    caller has checked the role.
     """
     reason = said(reason, "Say why: the reason is kept with the operation and shown to whoever approves it.")
     if refused := failed_gates(gates):
@@ -177,6 +179,7 @@ def request(
             approver_groups=[dict(group) for group in approver_groups],
             requested_by=actor.person,
             requested_by_name=actor.who.name,
+            part_of_id=part_of,
             scheduled_for=scheduled_for,
             start_by=start_by,
             gate_pending_since=Now() if pending_gates(gates) else None,

@@ -4,9 +4,10 @@ import pytest
 
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
-from controlplane.operations import boundaries, engine, transitions
+from controlplane.operations import boundaries, claims, engine, transitions
 from controlplane.operations.gates import Gate, Outcome
 from controlplane.operations.models import Operation, OperationLock
+from controlplane.operations.queue import queue_before
 from controlplane.operations.states import State
 from tests.operations.conftest import Ask
 from tests.operations.recipes import World, plan_of
@@ -64,6 +65,20 @@ def test_a_gate_that_opened_gives_it_its_turn_back(ask: Ask, world: World) -> No
     assert engine.run(slow.pk, "w1")
     slow.refresh_from_db()
     assert slow.gate_pending_since is None
+
+
+def test_what_an_operation_waits_for_is_behind_nobody_until_its_end(ask: Ask, world: World) -> None:
+    """Of those in the queue somebody may wait for the very operation that asked for it."""
+    asker = ask()
+    assert claims.claim(asker.pk, "w1") is not None
+    both, narrow = ask(locks=("production", "production/db")), ask(locks=("production/db",))
+    part = ask(locks=("production/db",), part_of=asker.pk)
+    assert list(queue_before(narrow)) == [both]
+    assert list(queue_before(part)) == []
+    assert engine.run(part.pk, "w2")
+    late = ask(locks=("production/db",), part_of=asker.pk)
+    Operation.objects.filter(pk=asker.pk).update(state=State.FAILED, finished_at=asker.requested_at)
+    assert list(queue_before(late)) == [both, narrow], "nobody waits for it any more"
 
 
 def test_the_same_scope_named_twice_is_one(ask: Ask) -> None:
