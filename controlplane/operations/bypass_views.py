@@ -10,12 +10,13 @@ from controlplane.accounts.access import Actor, actor_of, signed_in
 from controlplane.operations import bypasses
 from controlplane.operations.answers import status_of
 from controlplane.operations.errors import OperationError
+from controlplane.operations.keyset import key_in
 from controlplane.operations.models import Bypass, Operation
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """One that nobody has reviewed. operations: asked for meanwhile, the newest; there_are_more: than those.
+    """One that nobody has reviewed. operations: asked for or started meanwhile; there_are_more: than those.
 
     why_not: why this person cannot review it.
     """
@@ -29,17 +30,21 @@ class Waiting:
 @signed_in
 @require_GET
 def bypass_list(request: HttpRequest) -> HttpResponse:
-    """Whatever waits for a review first."""
+    """Whatever waits for a review first, the oldest first, a page at a time; then what was reviewed last."""
     return _page(request, actor_of(request))
 
 
 def _page(request: HttpRequest, actor: Actor, problem: str = "", status: int = 200) -> HttpResponse:
-    seen = bypasses.visible(actor)
-    waiting = list(seen.filter(reviewed_at=None).order_by("at")[: bypasses.SHOWN])
+    after = key_in(request.GET.get("after", ""))
+    rest = bypasses.unreviewed(actor).filter(pk__gt=after)
+    waiting = list(rest[: bypasses.SHOWN])
     meanwhile, refused = bypasses.done_meanwhile(waiting, actor), bypasses.why_not(waiting, actor)
     context = {
         "waiting": [_waiting(one, meanwhile[one.pk], refused[one.pk]) for one in waiting],
-        "reviewed": seen.exclude(reviewed_at=None).order_by("-reviewed_at")[: bypasses.SHOWN],
+        "after": after,
+        "last": waiting[-1].pk if waiting else 0,
+        "left": rest.count() - len(waiting),
+        "reviewed": bypasses.visible(actor).exclude(reviewed_at=None).order_by("-reviewed_at")[: bypasses.SHOWN],
         "problem": problem,
     }
     return render(request, "operations/bypasses.html", context, status=status)

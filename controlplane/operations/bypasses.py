@@ -7,18 +7,19 @@ stands in the audit trail already; here it waits until an approver has said in w
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import BooleanField, Exists, ExpressionWrapper, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from controlplane.accounts.access import Actor
-from controlplane.accounts.models import Role
+from controlplane.accounts.models import Person, Role
 from controlplane.audit.record import record
 from controlplane.live.ring import ring
 from controlplane.operations.access import HEAVY, visible_operations
 from controlplane.operations.errors import Conflict, Refused
-from controlplane.operations.models import Bypass, Operation
+from controlplane.operations.models import Approval, Bypass, Operation
 from controlplane.operations.transitions import said
 
 SHOWN = 20
@@ -58,28 +59,40 @@ def visible(actor: Actor) -> QuerySet[Bypass]:
 def why_not(bypasses: Sequence[Bypass], actor: Actor) -> dict[int, str]:
     """By number: why this person cannot review it, in words; "" when they can. One query for all.
 
-    Who asked for something while a rule was set aside took part as much as who set it aside.
+    Who asked for or approved a change of the time in which a rule was set aside took part as much as who set it aside.
     """
-    own = Operation.objects.filter(_meanwhile(bypasses), requested_by=actor.person).only("scopes", "requested_at")
-    asked = list(own)
-    return {one.pk: _why_not(one, actor, any(_is_within(each, one) for each in asked)) for one in bypasses}
+    here = Bypass.objects.filter(_used_by(actor.person), pk__in=[one.pk for one in bypasses])
+    used = set(here.values_list("pk", flat=True))
+    return {one.pk: _why_not(one, actor, one.pk in used) for one in bypasses}
 
 
-def _why_not(bypass: Bypass, actor: Actor, asked_meanwhile: bool) -> str:
+def _why_not(bypass: Bypass, actor: Actor, has_used_it: bool) -> str:
     if actor.person.pk in bypass.people:
         return "You took part in it: somebody else has to review it."
-    if asked_meanwhile:
-        return "You asked for something while it was set aside: somebody else has to review it."
+    if has_used_it:
+        return "You asked for or approved a change of that time: somebody else has to review it."
     if not actor.may(Role.APPROVER, bypass.scopes):
         return f"Only approvers of {', '.join(bypass.scopes)} who took no part can review it."
     return ""
 
 
-def waiting_for(actor: Actor) -> list[Bypass]:
-    """Those that this person could review now, the oldest first; some of them."""
-    waiting = list(visible(actor).filter(reviewed_at=None).order_by("at")[:SHOWN])
-    refused = why_not(waiting, actor)
-    return [one for one in waiting if not refused[one.pk]]
+def _used_by(person: Person) -> Exists:
+    """Of a bypass: whether somebody asked for or approved a change of its time."""
+    changes = Operation.objects.filter(_in(OuterRef("at"), OuterRef("until")), scopes__overlap=OuterRef("scopes"))
+    approvals = Approval.objects.filter(decision=Approval.Decision.APPROVED, person=person, operation=OuterRef("pk"))
+    return Exists(changes.filter(Q(requested_by=person) | Q(Exists(approvals))))
+
+
+def unreviewed(actor: Actor) -> QuerySet[Bypass]:
+    """Those of environments that the actor sees, the oldest first."""
+    return visible(actor).filter(reviewed_at=None).order_by("pk")
+
+
+def waiting_for(actor: Actor) -> QuerySet[Bypass]:
+    """Those that this very person could review now; the rule is `why_not`, asked of the database."""
+    scopes = actor.scopes(Role.APPROVER)
+    mine = unreviewed(actor).filter(~_used_by(actor.person)).exclude(people__contains=[actor.person.pk])
+    return mine if scopes is None else mine.filter(scopes__contained_by=scopes)
 
 
 def review(actor: Actor, bypass_id: int, words: str) -> Bypass:
@@ -102,22 +115,29 @@ def review(actor: Actor, bypass_id: int, words: str) -> Bypass:
 
 
 def done_meanwhile(bypasses: Sequence[Bypass], actor: Actor) -> dict[int, list[Operation]]:
-    """The operations that were asked for while each rule was set aside, by its number, as far as the actor may see
-    them: the newest of each, and one more than MEANWHILE where there are more. One query for all.
+    """The operations that were asked for or started while each rule was set aside, by its number, as far as the actor
+    may see them: what people asked for first, then the newest, and one more than MEANWHILE where there are more. One
+    query for all.
     """
-    seen = visible_operations(actor).defer(*HEAVY).order_by("-pk")
-    each = [seen.filter(_meanwhile([one]))[: MEANWHILE + 1] for one in bypasses]
-    found = {one.pk: one for one in each[0].union(*each[1:], all=True)} if each else {}
-    newest = sorted(found.values(), key=lambda one: -one.pk)
-    return {one.pk: [other for other in newest if _is_within(other, one)][: MEANWHILE + 1] for one in bypasses}
+    by_machine = ExpressionWrapper(Q(requested_by=None), BooleanField())
+    seen = visible_operations(actor).defer(*HEAVY).annotate(by_machine=by_machine).order_by("by_machine", "-pk")
+    each = [seen.filter(_in(one.at, one.until), scopes__overlap=one.scopes)[: MEANWHILE + 1] for one in bypasses]
+    found: dict[int, Operation] = {one.pk: one for one in each[0].union(*each[1:], all=True)} if each else {}
+    ordered = sorted(found.values(), key=lambda one: (one.requested_by_id is not None, one.pk), reverse=True)
+    return {one.pk: [other for other in ordered if _is_within(other, one)][: MEANWHILE + 1] for one in bypasses}
 
 
-def _meanwhile(bypasses: Sequence[Bypass]) -> Q:
-    wanted = Q(pk__in=[])
-    for one in bypasses:
-        wanted |= Q(scopes__overlap=one.scopes, requested_at__gte=one.at, requested_at__lte=one.until)
-    return wanted
+def _in(since: Any, until: Any) -> Q:
+    """Of an operation: asked for in that time, or started in it. Both ends are times, or expressions of them.
+
+    What was asked for before may have started only since the rule was set aside.
+    """
+    asked = Q(requested_at__gte=since, requested_at__lte=until)
+    return asked | Q(started_at__gte=since, started_at__lte=until)
 
 
 def _is_within(operation: Operation, bypass: Bypass) -> bool:
-    return bypass.at <= operation.requested_at <= bypass.until and bool(set(bypass.scopes) & set(operation.scopes))
+    times = (operation.requested_at, operation.started_at)
+    return any(at and bypass.at <= at <= bypass.until for at in times) and not {*bypass.scopes}.isdisjoint(
+        operation.scopes
+    )

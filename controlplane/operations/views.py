@@ -35,7 +35,7 @@ def approvals(request: HttpRequest) -> HttpResponse:
     """What waits for an approval: this person's first, then the others', then what was decided."""
     template = "operations/_inbox.html" if request.htmx else "operations/approvals.html"  # type: ignore[attr-defined]
     actor = actor_of(request)
-    return render(request, template, {"inbox": inbox(actor), "reviews": waiting_for(actor)})
+    return render(request, template, {"inbox": inbox(actor), "reviews": waiting_for(actor).count()})
 
 
 @signed_in

@@ -7,18 +7,21 @@ from django.test import Client
 from django.urls import reverse
 from pytest_django import DjangoAssertNumQueries
 
-from controlplane.accounts.access import Actor
+from controlplane.accounts.access import Actor, Machine
 from controlplane.accounts.models import Grant, Person, Role
 from controlplane.audit.models import Entry
+from controlplane.audit.record import SYSTEM
 from controlplane.clock.database import database_time
-from controlplane.operations import bypasses
+from controlplane.operations import bypasses, transitions
 from controlplane.operations.bypasses import Part
 from controlplane.operations.errors import Conflict, Invalid, Refused
 from controlplane.operations.models import Bypass, Operation
 from tests.operations.conftest import Ask
+from tests.operations.recipes import plan_of
 from tests.people import person
 
 pytestmark = pytest.mark.django_db
+USED = "You asked for or approved a change of that time: somebody else has to review it."
 
 
 @pytest.fixture
@@ -107,10 +110,65 @@ def test_who_used_it_does_not_review_it(client: Client, glass: Bypass, ask: Ask,
     Grant.objects.create(person=alice, scope="production", role=Role.APPROVER)
     ask()  # alice's
     words = bypasses.why_not([glass, other], Actor(alice))
-    assert words[other.pk] == "You asked for something while it was set aside: somebody else has to review it."
+    assert words[other.pk] == USED
     assert post(client, alice, other) == 403
     Operation.objects.update(requested_at=other.at - timedelta(seconds=1))
     assert bypasses.why_not([other], Actor(alice)) == {other.pk: ""}, "that was before"
+
+
+def let_through(ask: Ask, glass: Bypass, approver: Person) -> Operation:
+    """Asked for by alice and approved before the glass was broken; started within the hour."""
+    operation = ask(approvals=1)
+    transitions.approve(operation.pk, Actor(approver), operation.plan_digest)
+    before, within = glass.at - timedelta(minutes=5), glass.at + timedelta(minutes=5)
+    Operation.objects.filter(pk=operation.pk).update(requested_at=before, started_at=within)
+    operation.refresh_from_db()
+    return operation
+
+
+def test_what_was_asked_for_before_and_started_meanwhile_is_listed(
+    client: Client, ask: Ask, rita: Person, bob: Person
+) -> None:
+    glass = broken("glass 1", bob)
+    operation = let_through(ask, glass, rita)
+    for _ in range(bypasses.MEANWHILE + 1):
+        transitions.request(
+            Machine(SYSTEM("clock")), kind="sample", title="Back up", scopes=["production"], plan=plan_of("one"),
+            gates=[], reason="every minute", approvals_required=0,
+        )  # fmt: skip
+    shown = page(client, rita)
+    assert operation.get_absolute_url() in shown, "what machines ask for does not push it out"
+    assert shown.count("asked for before, started meanwhile") == 1
+    Operation.objects.filter(pk=operation.pk).update(started_at=glass.at - timedelta(minutes=1))
+    assert operation.get_absolute_url() not in page(client, rita), "it had started before"
+
+
+def test_who_asked_for_or_approved_what_it_let_through_does_not_review_it(
+    client: Client, ask: Ask, alice: Person, bob: Person, rita: Person
+) -> None:
+    Grant.objects.create(person=alice, scope="production", role=Role.APPROVER)
+    glass = broken("glass 1", bob)
+    let_through(ask, glass, rita)
+    for who in (alice, rita):
+        assert bypasses.why_not([glass], Actor(who)) == {glass.pk: USED}
+        assert post(client, who, glass) == 403
+        assert not bypasses.waiting_for(Actor(who)).exists()
+    assert post(client, person("otto", everywhere=Role.APPROVER), glass) == 302
+
+
+def test_who_approved_what_was_asked_for_meanwhile_does_not_review_it(ask: Ask, bob: Person, rita: Person) -> None:
+    glass = broken("glass 1", bob)
+    operation = ask(approvals=1)
+    assert bypasses.why_not([glass], Actor(rita)) == {glass.pk: ""}
+    transitions.approve(operation.pk, Actor(rita), operation.plan_digest)
+    assert bypasses.why_not([glass], Actor(rita)) == {glass.pk: USED}
+
+
+def test_who_rejected_it_may_review_it(ask: Ask, bob: Person, rita: Person) -> None:
+    glass = broken("glass 1", bob)
+    operation = ask(approvals=1)
+    transitions.reject(operation.pk, Actor(rita), operation.plan_digest, "not like this")
+    assert bypasses.why_not([glass], Actor(rita)) == {glass.pk: ""}
 
 
 def test_what_somebody_may_not_see_is_not_listed(client: Client, glass: Bypass, ask: Ask, alice: Person) -> None:
@@ -134,12 +192,26 @@ def test_each_one_lists_its_own_and_says_when_there_is_more(
     shown = page(client, rita)
     assert first.get_absolute_url() in shown, "the many of the other one do not push it out"
     assert shown.count("asked for meanwhile") == bypasses.MEANWHILE + 1
-    assert shown.count("and more, asked for before these") == 1
+    assert shown.count("and more of that time") == 1
 
 
 def test_the_same_again_is_no_second_one(glass: Bypass, alice: Person) -> None:
     broken("glass 1", alice)
     assert Bypass.objects.count() == 1
+
+
+def test_each_one_can_be_reached_however_many_wait(client: Client, alice: Person, bob: Person, rita: Person) -> None:
+    """The oldest are those that this person may not review."""
+    own = [broken(f"glass {number}", rita) for number in range(bypasses.SHOWN)]
+    last = broken("the last", alice, bob)
+    client.force_login(rita)
+    assert "1 time</b> that the glass was broken waits for" in client.get(reverse("approvals")).content.decode()
+    first = page(client, rita)
+    assert f"bypass-{last.pk}" not in first
+    assert f'href="?after={own[-1].pk}">And 1 more' in first
+    second = client.get(reverse("bypasses"), {"after": own[-1].pk}).content.decode()
+    assert f"bypass-{last.pk}" in second and f"bypass-{own[-1].pk}" not in second
+    assert "From the oldest" in second and "more</a>" not in second
 
 
 def test_whose_word_is_missing_is_told_in_the_inbox(
