@@ -25,6 +25,7 @@ from environments.arrivals import note_arrival
 from environments.deployed import set_aside
 from environments.drivers import DRIVERS
 from environments.drivers.base import Running
+from environments.locks import hold_still
 from environments.models import Environment, Placement
 from environments.targets import target_of
 
@@ -153,7 +154,9 @@ def _plan(operation: Operation, facts: Mapping[str, Any]) -> Plan:
 
 
 def _gates(operation: Operation, facts: Mapping[str, Any]) -> list[Gate]:
-    return gates_for(_placement(_arguments(operation)).environment, operation.pk)
+    environment = _placement(_arguments(operation)).environment
+    hold_still([environment.slug])
+    return gates_for(environment, operation.pk)
 
 
 def _demand(operation: Operation) -> Demand:

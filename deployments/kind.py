@@ -19,6 +19,7 @@ from deployments.strategies.asking import settings_of, situation_of
 from environments.arrivals import note_arrival
 from environments.drivers import DRIVERS
 from environments.drivers.base import Running, Software
+from environments.locks import hold_still
 from environments.models import Placement
 from environments.secrets import secrets_of
 
@@ -63,9 +64,10 @@ def _moved(operation: Operation, fresh: Plan) -> str:
 
 def _gates(operation: Operation, facts: Mapping[str, Any]) -> list[Gate]:
     deployment = _deployment(operation)
+    hold_still([deployment.environment.slug])
     return gates_for(
         deployment.environment, deployment.release, kind=deployment.kind, operation_id=operation.pk,
-        seen=facts.get("way_back"),
+        seen=facts.get("way_back"), makes_backup=makes_backup(operation.plan),
     )  # fmt: skip
 
 

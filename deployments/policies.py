@@ -24,6 +24,7 @@ from deployments.gates.recurring import problem_with_rule
 from deployments.gates.windows import LONGEST_MINUTES, problem_with_zone
 from deployments.models import ApproverGroup, ChecklistTick, Deployment, FreezeWindow, Policy
 from deployments.plans import BACKUP
+from environments.locks import hold_still
 from environments.models import Environment
 
 BACKUP_SECONDS = 4 * 3600.0
@@ -100,7 +101,7 @@ def freeze(
         raise Invalid(" ".join(f"{key.capitalize()} {words}." for key, words in wrong.items()))
     said_of_it = {"reason": reason, "zone": zone, "starts": starts, "minutes": minutes, "rule": rule}
     with transaction.atomic():
-        Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)  # of two clicks one is the first
+        hold_still([environment.slug])  # of two clicks one is the first
         if FreezeWindow.objects.filter(environment=environment, ended_at=None, **said_of_it).exists():
             raise Conflict("It is closed for this time and this reason already. Give another one, or leave it at that.")
         window = FreezeWindow.objects.create(environment=environment, author_name=actor.who.name, **said_of_it)

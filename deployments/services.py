@@ -25,7 +25,16 @@ from deployments.gates.emergency import emergency
 from deployments.models import Deployment, Release
 from deployments.pipelines.identity import Workflow
 from deployments.pipelines.telling import follow
-from deployments.plans import begin_with, deployment_plan, serving, several, versions, will_run, without_backup
+from deployments.plans import (
+    begin_with,
+    deployment_plan,
+    makes_backup,
+    serving,
+    several,
+    versions,
+    will_run,
+    without_backup,
+)
 from deployments.policies import demand_of, first_steps, policy_of
 from deployments.strategies.asking import settings_of, situation_of
 from deployments.strategies.canary import weights_after
@@ -142,14 +151,16 @@ def draft(environment: Environment, release: Release, kind: str = Deployment.Kin
     situation = _what_will_run(environment, placement, settings)
     plan = deployment_plan(DRIVERS[environment.driver], situation, software_of(release), settings, chosen)
     seen = way_back.look(placement) if kind == Deployment.Kind.DEPLOY else None
+    plan = as_the_rules_ask(plan, environment, kind)
+    is_made = makes_backup(plan.as_json()) if plan.steps else None
     return Draft(
         environment=environment,
         placement=placement,
         release=release,
         kind=kind,
         running=serving(situation, settings, chosen),
-        plan=as_the_rules_ask(plan, environment, kind),
-        gates=gates_for(environment, release, kind=kind, seen=seen),
+        plan=plan,
+        gates=gates_for(environment, release, kind=kind, seen=seen, makes_backup=is_made),
         strategy=chosen,
         seen=seen,
     )
@@ -242,7 +253,8 @@ def request_deployment(
     demand = demand_of(environment)
     later = made.gates
     if scheduled_for:
-        later = gates_for(environment, release, kind=kind, planned=scheduled_for, seen=made.seen)
+        is_made = makes_backup(made.plan.as_json())
+        later = gates_for(environment, release, kind=kind, planned=scheduled_for, seen=made.seen, makes_backup=is_made)
     return request(
         actor,
         kind=KIND,

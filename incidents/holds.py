@@ -33,7 +33,8 @@ def follow(incident: Incident) -> None:
     wanted = incident.severity == Severity.P1 and not incident.is_resolved
     held = {one.environment.slug: one for one in incident.locks.select_related("environment")}
     broken = set(_open_glass(incident).values_list("environment__slug", flat=True))
-    for environment in Environment.objects.filter(slug__in=incident.environments):
+    # All of them before the first entry of the audit trail, whose lock is the last one.
+    for environment in locks.hold_still(incident.environments):
         one = held.get(environment.slug)
         if wanted and environment.slug not in broken:
             _close(incident, environment, one)

@@ -22,6 +22,7 @@ from controlplane.operations.plans import Plan
 from controlplane.operations.registry import Kind
 from controlplane.operations.states import STEP_FINISHED, Answer, State, StepState
 from environments.arrivals import note_arrival
+from environments.locks import hold_still
 from environments.models import Placement
 from environments.secrets import secrets_of
 
@@ -53,6 +54,7 @@ def candidate_of(recovery: Recovery) -> Candidate | None:
 
 def _gates(operation: Operation, facts: Mapping[str, Any]) -> list[Gate]:
     recovery = _recovery(operation)
+    hold_still(recovery.plan.scopes)
     return gates_for(recovery.plan, recovery.kind)
 
 

@@ -114,7 +114,8 @@ class Kind:
 
     facts: ask the world what the plan depends on (network allowed, outside of any transaction).
     plan: pure; the same facts give the same plan.
-    gates: what must hold for it to start, asked when it is requested and again at the start, with the facts.
+    gates: what must hold for it to start, asked in the claiming transaction, with the facts. What nobody may change
+        between the answer and the start, they lock: rows after the operation's, before the audit trail's lock.
     moved: why the plan built afresh at the start is another than the signed one, in words that go on with ". Ask for it
         again"; "" where it is what runs there.
     demand: who would have to approve it if it were asked for now, where that may change while it waits: what was

@@ -22,10 +22,12 @@ def gates_for(
     operation_id: int | None = None,
     planned: datetime | None = None,
     seen: way_back.Look | None = None,
+    makes_backup: bool | None = None,
 ) -> list[Gate]:
     """All gates. operation_id: the one they are asked for, None before there is one. planned: when it is to start.
 
     seen: what the place said of the way back; None where it was not asked, as a page that must not wait does.
+    makes_backup: whether the plan that they are asked for has a backup made first; None where there is no plan yet.
 
     A rollback passes what must not stop the way back: only what nobody has run, a lock and other work keep it.
     """
@@ -41,7 +43,7 @@ def gates_for(
         *promotion.gates(environment, release, known),
         evidence.ci_passed(release, policy),
         *evidence.gates(release, known),
-        *conditions.gates(environment, policy),
+        *conditions.gates(environment, policy, makes_backup=makes_backup),
         *times.gates(known.freezes, policy, at),
         *checklist.gates(policy, known.ticked, is_asked_for=operation_id is not None),
         *way_back.gates(release, known, seen),

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
 from backups.models import Backup, Policy, Storage
@@ -13,6 +14,7 @@ from controlplane.operations import claims, transitions
 from controlplane.operations.errors import Conflict
 from controlplane.operations.models import Operation
 from controlplane.operations.planned import Planned
+from controlplane.operations.registry import kind_of
 from controlplane.operations.states import State
 from deployments.models import FreezeWindow
 from deployments.policies import first_steps
@@ -205,6 +207,31 @@ def test_what_was_asked_for_before_says_why_it_is_asked_for_again(making: Estate
     assert words.startswith("not started: no backup is made first any more (Alice and Bob broke the glass")
     assert words.endswith("Ask for it again: the new plan will show the difference.")
     assert not backs_up(asked_for(making, alice, bob))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_hour_ends_between_the_plan_and_the_gates(making: Estate, alice: Person, bob: Person) -> None:
+    """Nothing starts without the backup that the gate would take for made first."""
+    break_glass(making, alice, bob)
+    operation = asked_for(making, alice, bob)
+    kind = kind_of(operation)
+    facts = kind.facts(operation)
+    assert kind.plan(operation, facts).digest == operation.plan_digest
+    BreakGlass.objects.update(expires_at=timezone.now())
+    with transaction.atomic():
+        gate = next(gate for gate in kind.gates(operation, facts) if gate.key == "backup")
+    assert (outcome(gate), gate.reason) == ("failed", "no backup of database that young is verified.")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_glass_breaks_between_the_plan_and_the_gates(making: Estate, alice: Person, bob: Person) -> None:
+    operation = asked_for(making, alice, bob)
+    kind = kind_of(operation)
+    facts = kind.facts(operation)
+    break_glass(making, alice, bob)
+    with transaction.atomic():
+        gate = next(gate for gate in kind.gates(operation, facts) if gate.key == "backup")
+    assert (outcome(gate), gate.set_aside) == ("passed", False), "its own plan makes one"
 
 
 @pytest.mark.django_db(transaction=True)
