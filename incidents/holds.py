@@ -26,6 +26,8 @@ from incidents.timeline import Kind, NewEntry
 CLOCK = SYSTEM("clock")
 OPEN_FOR = timedelta(hours=1)
 ASKED_FOR = timedelta(minutes=30)  # after which an unconfirmed wish is dropped
+# What is less bad can wait for the rules.
+BAD_ENOUGH = (Severity.P1, Severity.P2)
 
 
 def follow(incident: Incident) -> None:
@@ -38,8 +40,7 @@ def follow(incident: Incident) -> None:
         one = held.get(environment.slug)
         if wanted and environment.slug not in broken:
             _close(incident, environment, one)
-        elif one is not None and one.lock_id is not None:
-            locks.lift(_who(incident), environment, one.lock_id)
+        elif one is not None and one.lock_id is not None and locks.lift(_who(incident), environment, one.lock_id):
             IncidentLock.objects.filter(pk=one.pk).update(lock=None)
             timeline.append(incident, CLOCK, NewEntry(Kind.CHANGE, f"{environment.slug} may be deployed to again"))
     if incident.is_resolved:
@@ -70,13 +71,15 @@ def _open_glass(incident: Incident) -> QuerySet[BreakGlass]:
 def ask(incident_id: int, actor: Actor, environment: Environment, reason: str) -> BreakGlass:
     """Wish to deploy in spite of the lock and of what the policy there asks for.
 
-    Raises Invalid without a reason, Conflict when one is open already, or the incident is not about the environment.
+    Raises Invalid without a reason, Conflict when one is open already, the incident is not about the environment, or
+    is not bad enough.
     """
     reason = said(reason, "Say why it cannot wait until the incident is over.")
     with transaction.atomic():
         incident = timeline.locked(incident_id)
         if incident.is_resolved or environment.slug not in incident.environments:
             raise Conflict(f"This incident is no reason to break the glass for {environment.slug}.")
+        _check_severity(incident)
         if BreakGlass.objects.filter(incident=incident, environment=environment, ended_at=None).exists():
             raise Conflict("Somebody has asked for it already: confirm that, or wait until it expires.")
         glass = BreakGlass.objects.create(
@@ -89,8 +92,14 @@ def ask(incident_id: int, actor: Actor, environment: Environment, reason: str) -
     return glass
 
 
+def _check_severity(incident: Incident) -> None:
+    if incident.severity not in BAD_ENOUGH:
+        words = f"Only a P1 or P2 is a reason to break the glass, and this incident is a {incident.severity}."
+        raise Conflict(f"{words} Assess it anew if it is worse than that.")
+
+
 def confirm(incident_id: int, actor: Actor, glass_id: int) -> BreakGlass:
-    """The second person's word: the lock is lifted for an hour. Raises Refused for the one who asked."""
+    """The second person's word: the lock is lifted for an hour. Raises Refused for the one who asked, Conflict."""
     with transaction.atomic():
         incident = timeline.locked(incident_id)
         # The clock drops what was asked for too long ago; a word that comes before it does is late all the same.
@@ -103,6 +112,7 @@ def confirm(incident_id: int, actor: Actor, glass_id: int) -> BreakGlass:
             raise Conflict("There is nothing to confirm any more.")
         if glass.asked_by_id == actor.person.pk:
             raise Refused("You asked for it; somebody else has to confirm it.")
+        _check_severity(incident)  # it may have been assessed as less since
         until = database_time() + OPEN_FOR
         rows.update(confirmed_by_name=actor.who.name, confirmed_at=Now(), expires_at=until)
         words = f"Glass broken for {glass.environment.slug} until {until:%H:%M} UTC: {glass.reason}"

@@ -17,8 +17,9 @@ from environments.models import Environment, EnvironmentLock, Placement
 from environments.samples import buckets_of
 from incidents import changes
 from incidents.changes import Suspect
+from incidents.holds import BAD_ENOUGH
 from incidents.listing import nobody_notified
-from incidents.models import Alert, BreakGlass, ChecklistItem, Incident, IncidentLock, Phase, Severity, TimelineEntry
+from incidents.models import Alert, BreakGlass, ChecklistItem, Incident, IncidentLock, Phase, TimelineEntry
 from incidents.reached import LevelView, levels_of
 from incidents.timeline import Kind
 
@@ -180,10 +181,11 @@ class IncidentPage:
 
     def _held(self, environment: Environment, lock: EnvironmentLock | None, glass: BreakGlass | None) -> Held:
         lock = lock if lock is not None and lock.released_at is None else None
-        matters = lock is not None or self.incident.severity in (Severity.P1, Severity.P2)
+        matters = self.incident.severity in BAD_ENOUGH
         may_ask = matters and glass is None and self._actor.may(Role.OPERATOR, [environment.slug])
         may_confirm = (
-            glass is not None
+            matters
+            and glass is not None
             and glass.confirmed_at is None
             and glass.asked_by_id != self._actor.person.pk
             and self._actor.may(Role.APPROVER, [environment.slug])

@@ -67,6 +67,18 @@ class TestLock:
         lifecycle.assess(incident.pk, Actor(alice).who, Grade.HIGH, Grade.HIGH, "still down")
         assert not locked(estate)
 
+    def test_released_by_hand_stays_released_when_the_glass_is_whole_again(
+        self, estate: Estate, incident: Incident, alice: Person, bob: Person
+    ) -> None:
+        lock = EnvironmentLock.objects.get(environment=estate.production)
+        locks.release(Actor(alice), estate.production, lock.pk)
+        glass = holds.ask(incident.pk, Actor(alice), estate.production, "the fix is 1.5.1")
+        holds.confirm(incident.pk, Actor(bob), glass.pk)
+        BreakGlass.objects.update(expires_at=F("expires_at") - holds.OPEN_FOR)
+        assert holds.end_broken() == 1
+        assert not locked(estate)
+        assert "production may be deployed to again" not in said(incident), "it could all the time"
+
     def test_two_incidents_hold_it_until_the_last_is_over(
         self, estate: Estate, incident: Incident, alice: Person
     ) -> None:
@@ -146,6 +158,24 @@ class TestBreakGlass:
         with pytest.raises(Conflict, match="already"):
             holds.ask(incident.pk, Actor(bob), estate.production, "another fix")
 
+    def test_only_a_p1_or_p2_is_a_reason(self, estate: Estate, alice: Person) -> None:
+        for severity in ("P3", "P4"):
+            with pytest.raises(Conflict, match=f"Only a P1 or P2 .* this incident is a {severity}"):
+                holds.ask(opened(severity=severity).pk, Actor(alice), estate.production, "a fix")
+        assert not BreakGlass.objects.exists()
+
+    def test_what_became_less_bad_is_no_reason_any_more(
+        self, client: Client, estate: Estate, glass: BreakGlass, bob: Person
+    ) -> None:
+        client.force_login(bob)
+        page = f"/incidents/{glass.incident_id}"
+        assert "Confirm: open it" in client.get(page).content.decode()
+        lifecycle.assess(glass.incident_id, Actor(bob).who, Grade.LOW, Grade.LOW, "only the report")
+        with pytest.raises(Conflict, match="Only a P1 or P2"):
+            holds.confirm(glass.incident_id, Actor(bob), glass.pk)
+        assert "Confirm: open it" not in client.get(page).content.decode()
+        assert not Bypass.objects.exists()
+
     def test_the_end_of_the_incident_ends_it(self, glass: BreakGlass, bob: Person) -> None:
         lifecycle.resolve(glass.incident_id, Actor(bob).who, "rolled back")
         glass.refresh_from_db()
@@ -179,3 +209,5 @@ class TestFromThePage:
         assert client.post(f"/incidents/{incident.pk}/do/break-glass", given).status_code == 302
         small = opened(severity="P4", title="a typo")
         assert "Break glass" not in client.get(f"/incidents/{small.pk}").content.decode()
+        assert client.post(f"/incidents/{small.pk}/do/break-glass", given).status_code == 409
+        assert not BreakGlass.objects.filter(incident=small).exists()
