@@ -10,7 +10,7 @@ from controlplane.operations.plans import Arguments
 from deployments.models import StrategyTable
 from deployments.policies import policy_of
 from deployments.strategies.settings import Settings, settings_from
-from deployments.strategies.situation import COUNTING, Balanced, Situation, can_weigh, groups_of, member_at
+from deployments.strategies.situation import Balanced, Situation, can_count, can_weigh, groups_of, member_at
 from environments.balancers import BALANCERS
 from environments.balancers.base import Balancer, Member
 from environments.drivers import DRIVERS
@@ -56,7 +56,7 @@ def balanced_at(target: Target) -> Balanced | None:
     weights = {
         name: balancer.look(settings, Member(**member)).weight if weighs else None for name, member in members.items()
     }
-    return Balanced(named, members, weighs, named["kind"] in COUNTING, weights, groups_of(named))
+    return Balanced(named, members, weighs, can_count(named), weights, groups_of(named))
 
 
 def balancer_named(named: Arguments) -> tuple[Balancer, Mapping[str, Any]]:

@@ -96,7 +96,7 @@ def source_of(situation: Situation, settings: CanarySettings) -> str:
     if settings.metrics or not there:
         missing = {
             "prometheus": "PROMETHEUS_URL is not set",
-            "balancer": "the driver settings name no load balancer that counts by instance",
+            "balancer": "the driver settings name no load balancer that counts requests",
         }
         why = missing.get(settings.metrics) or " and ".join(missing.values())
         raise Invalid(f"Nothing could judge a canary here: {why}. Mend that, or choose rolling.")

@@ -12,15 +12,15 @@ from environments.drivers.base import Driver, Instance, Rollout, Running, Softwa
 BY_INSTANCE = ("local", "hosts")
 # Load balancers that share requests by weights: always, or once that setting names a second group to share with.
 WEIGHING = {"haproxy": "", "target_group": "second_group"}
-# Those that count by instance what they got.
-COUNTING = ("haproxy",)
+# Those that count what each instance, or each of two groups, got. AWS counts requests of Application Load Balancers.
+COUNTING = {"haproxy": "", "target_group": "/app/"}
 
 
 @dataclass(frozen=True)
 class Balanced:
     """The load balancer before a target. named: its kind and its settings, as steps name it. members: by instance.
 
-    weighs: whether it shares requests by weights. counts: whether it tells what each instance got.
+    weighs: whether it shares requests by weights. counts: whether it tells what each side got.
     weights: those that it has now, by instance; None where unknown. groups: where weights are those of whole groups,
     their two sets of instances: a group that gets requests and has nobody to answer them answers with errors.
     """
@@ -71,6 +71,12 @@ def can_weigh(named: Arguments) -> bool:
     """Whether a load balancer, with these settings, shares requests by weights."""
     needed = WEIGHING.get(named["kind"])
     return needed is not None and (not needed or bool(named["settings"].get(needed)))
+
+
+def can_count(named: Arguments) -> bool:
+    """Whether a load balancer, with these settings, counts what either side of a canary got."""
+    needed = COUNTING.get(named["kind"])
+    return needed is not None and (not needed or needed in str(named["settings"].get("listener", "")))
 
 
 def groups_of(named: Arguments) -> tuple[frozenset[str], ...]:

@@ -29,13 +29,17 @@ NAME = "counter"  # the label by which answers to one question are told apart
 
 @dataclass(frozen=True)
 class Counter:
-    """One instance since somebody began to count. recent_ms: a mean over lately; else seconds: the sum over `timed`."""
+    """One instance since somebody began to count. recent_ms: a mean over lately; else seconds: the sum over `timed`.
+
+    at_once: all of it was read in one moment. A load balancer may tell of a failure before it tells of the request.
+    """
 
     requests: float
     errors: float
     recent_ms: float | None = None
     seconds: float = 0.0
     timed: float = 0.0
+    at_once: bool = False
 
 
 Counters = Mapping[str, Counter]
@@ -51,7 +55,9 @@ def reader(source: str, balancer: Arguments, rows: Sequence[Arguments], environm
 
     def counted() -> Counters:
         found = kind.counted(given, members)
-        return {name: Counter(one.requests, one.errors, one.mean_ms) for name, one in found.items()}
+        return {
+            name: Counter(one.requests, one.errors, one.mean_ms, one.seconds, one.timed) for name, one in found.items()
+        }
 
     return counted
 
@@ -80,7 +86,8 @@ def _from_prometheus(members: Sequence[Member], environment: str) -> Counters:
     for member in members:
         label = next((one for one in (f"{member.host}:{member.port}", member.name) if one in answers["requests"]), None)
         if label:
-            found[member.name] = Counter(**{name: values.get(label, 0.0) for name, values in answers.items()})
+            values = {name: values.get(label, 0.0) for name, values in answers.items()}
+            found[member.name] = Counter(**values, at_once=bool(values["timed"]))
     if not found:
         words = (
             f"Prometheus has no {REQUESTS} of these instances: their series need the labels environment and instance."
@@ -127,7 +134,7 @@ def _step(before: Counter, now: Counter) -> Counter:
 def _began_anew(before: Counter, now: Counter) -> bool:
     """Whether anything counts less than it did: all of it has been restarted then, though the rest has caught up."""
     falls = any(getattr(now, name) < getattr(before, name) for name in ("requests", "errors", "seconds", "timed"))
-    if falls or not now.timed:  # no Prometheus: a load balancer may count a failure before it counts the request
+    if falls or not now.at_once:
         return falls
     return now.requests - now.errors < before.requests - before.errors
 

@@ -56,12 +56,15 @@ class Seen:
 class Counted:
     """Requests since the balancer began to count. errors: answers of 500 and more, and those that got none.
 
-    mean_ms: how long answers took lately; None where it does not say.
+    How long answers took: mean_ms, a mean over lately; or seconds, the sum over the `timed` ones; neither where it does
+    not say.
     """
 
     requests: int
     errors: int
     mean_ms: float | None = None
+    seconds: float = 0.0
+    timed: int = 0
 
 
 class Balancer(Protocol):

@@ -18,6 +18,7 @@ from controlplane.operations.errors import StepError
 from environments.aws import CHANGE_ATTEMPTS, READ_ATTEMPTS, in_words, other
 from environments.balancers import amazon
 from environments.balancers.base import Counted, Member, Seen, Standing
+from environments.balancers.cloudwatch import counted_by_group
 
 ARN = r"arn:aws[a-z-]*:elasticloadbalancing:([a-z0-9-]+):\d{12}:"
 GROUP = re.compile(ARN + r"targetgroup/[^/\s]+/[0-9a-f]+")
@@ -113,8 +114,14 @@ class TargetGroupBalancer:
         _Forward.of(settings).share(settings, wanted)
 
     def counted(self, settings: Mapping[str, Any], members: Sequence[Member]) -> dict[str, Counted]:
-        """Nobody: AWS counts by group and minute in CloudWatch, not by target."""
-        return {}
+        """Of two groups: what came to each, told of the first of its members here, as AWS counts by group."""
+        if not settings.get("second_group"):
+            return {}
+        firsts: dict[str, str] = {}
+        for member in members:
+            firsts.setdefault(_group_of(settings, member), member.name)
+        found = counted_by_group(settings, list(firsts))
+        return {firsts[group]: one for group, one in found.items()}
 
 
 # --- weights ------------------------------------------------------------------------------------------

@@ -63,8 +63,8 @@ class TestPrometheus:
         )
         found = reader("prometheus", {}, ROWS, "production")()
         assert found == {
-            "api-1": Counter(500, 0, None, 12.5, 500),
-            "api-2": Counter(900, 9, None, 18, 900),
+            "api-1": Counter(500, 0, None, 12.5, 500, at_once=True),
+            "api-2": Counter(900, 9, None, 18, 900, at_once=True),
         }
         assert len(asked) == 1, "or a scrape might come between two answers"
         both = (
@@ -106,9 +106,10 @@ class TestBetweenTwoLooks:
 
     def test_a_restart_is_seen_though_its_requests_have_caught_up(self) -> None:
         """Or its failures would be counted, and its other requests not: 100 % of 10 failed."""
-        before, now = Counter(100, 0, None, 2.0, 100), Counter(100, 10, None, 2.0, 100)
+        before = Counter(100, 0, None, 2.0, 100, at_once=True)
+        now = Counter(100, 10, None, 2.0, 100, at_once=True)
         assert since({"a": before}, {"a": now}, ["a"], ["b"]).canary == Side(100, 10, 20.0)
-        fewer_failures = Counter(150, 1, None, 9.0, 150)
+        fewer_failures = Counter(150, 1, None, 9.0, 150, at_once=True)
         assert since({"a": now}, {"a": fewer_failures}, ["a"], ["b"]).canary == Side(150, 1, 60.0)
 
     def test_who_was_never_counted_begins_now(self) -> None:
@@ -116,6 +117,13 @@ class TestBetweenTwoLooks:
 
     def test_a_failure_that_is_counted_before_its_request_is_one(self) -> None:
         assert since({"a": Counter(10, 0)}, {"a": Counter(10, 1)}, ["a"], ["b"]).canary == Side(1, 1)
+
+    def test_failures_that_are_told_minutes_before_their_requests_are_no_restart(self) -> None:
+        """As CloudWatch may: or all that came since the month began would count anew."""
+        before, now = Counter(9000, 10, None, 90.0, 9000), Counter(9000, 30, None, 90.0, 9000)
+        later = Counter(9400, 30, None, 98.0, 9400)
+        assert since({"a": before}, {"a": now}, ["a"], ["b"]).canary == Side(20, 20)
+        assert since({"a": now}, {"a": later}, ["a"], ["b"]).canary == Side(400, 0, 20.0)
 
     def test_a_mean_over_lately_is_as_fresh_as_its_requests_are_many(self) -> None:
         def fresh(requests: int) -> float:

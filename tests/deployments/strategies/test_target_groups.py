@@ -1,10 +1,13 @@
 """Weights of AWS's target groups, as a canary and blue/green move them: what AWS is sent, once, wherever a worker dies.
 
-The driver is of paper, the canary is judged from a stand-in for Prometheus, the load balancer is moto's.
+The driver is of paper; the canary is judged from a stand-in for Prometheus, or by CloudWatch, which is moto's, as the load
+balancer is.
 """
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,12 +19,13 @@ from controlplane.operations.models import Effect, Operation, Step
 from controlplane.operations.states import State, StepState
 from deployments.models import CanaryVerdict, StrategyTable
 from deployments.services import request_deployment
+from deployments.strategies.situation import can_count
 from environments.drivers import DRIVERS
 from environments.drivers.base import Running
 from environments.models import Environment, Placement
 from tests.aws.layer import LOST_AFTER, LOST_BEFORE, Layer, denied, throttled
 from tests.deployments.strategies.meter import Meter, serving
-from tests.environments.balancers.test_amazon import account, client, group, listener
+from tests.environments.balancers.test_amazon import account, client, count, group, listener
 from tests.estate import Estate, paper
 from tests.operations.dying import die_once_at_each_boundary, run_until_the_end
 
@@ -121,6 +125,25 @@ def meter(settings: Any) -> Iterator[Meter]:
         yield made
 
 
+@pytest.fixture
+def traffic(groups: Groups) -> Iterator[dict[str, int]]:
+    """People come, and CloudWatch counts: 100 requests to each group, again and again. bad: so many of the canary's."""
+    told, over = {"bad": 0}, threading.Event()
+
+    def come() -> None:
+        while not over.wait(0.05):
+            now = datetime.now(UTC)
+            count(groups.aws, groups.first, groups.where, now, RequestCount=100.0, TargetResponseTime=0.1)
+            bad = float(told["bad"] if groups.versions()[0] != "1.4.0" else 0)
+            count(groups.aws, groups.second, groups.where, now, RequestCount=100.0, HTTPCode_Target_5XX_Count=bad)
+
+    coming = threading.Thread(target=come)
+    coming.start()
+    yield told
+    over.set()
+    coming.join()
+
+
 def rule(groups: Groups) -> str:
     """For a path; the listener itself sends everybody elsewhere."""
     forward = [{"TargetGroupArn": one, "Weight": 1} for one in (groups.first, groups.second)]
@@ -151,6 +174,23 @@ class TestCanary:
             ("production-1", 22), ("production-2", 100), ("production-3", 100),
         ]  # fmt: skip
         assert CanaryVerdict.objects.get(operation=operation).outcome == "good"
+
+    @pytest.mark.parametrize(("bad", "state", "outcome"), [(0, State.SUCCEEDED, "good"), (20, State.FAILED, "bad")])
+    def test_without_a_metrics_stack_cloudwatch_judges(
+        self, groups: Groups, traffic: dict[str, int], bad: int, state: State, outcome: str
+    ) -> None:
+        traffic["bad"] = bad
+        operation = groups.deploy("canary", **CANARY)
+        assert operation.state == state, operation.outcome
+        assert CanaryVerdict.objects.get(operation=operation).outcome == outcome
+        assert "the load balancer's counters" in str(operation.plan)
+        assert groups.versions() == ["1.4.0" if bad else "1.5.0"] * 3
+
+    def test_behind_a_network_load_balancer_nobody_counts_requests(self, groups: Groups) -> None:
+        named = groups.estate.production.driver_settings["balancer"]
+        assert can_count({"kind": "target_group", "settings": named})
+        net = {**named, "listener": named["listener"].replace("/app/", "/net/")}
+        assert not can_count({"kind": "target_group", "settings": net})
 
     def test_a_bad_one_gets_nothing_any_more_before_it_is_put_back(self, groups: Groups, meter: Meter) -> None:
         meter.bad = 20

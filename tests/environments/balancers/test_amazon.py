@@ -5,6 +5,7 @@ Moto behind the layer of tests/aws, which plays how long it takes.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
@@ -12,7 +13,7 @@ import pytest
 
 from controlplane.operations.errors import StepError
 from environments.balancers import BALANCERS
-from environments.balancers.base import Balancer, Member, Standing
+from environments.balancers.base import Balancer, Counted, Member, Standing
 from tests.aws.layer import LOST_AFTER, Layer, denied, refused, throttled
 
 pytest_plugins = ["tests.aws.fixtures"]
@@ -154,6 +155,18 @@ def test_nobody_counts_by_target(place: Place) -> None:
     assert place.kind.counted(place.settings, [ONE, TWO]) == {}
 
 
+def count(aws: Layer, arn: str, where: str, at: datetime, **counted: float) -> None:
+    """Have CloudWatch count, for one minute of one group."""
+    balancer = "/".join(where.rpartition(":")[2].split("/")[1:4])
+    # In the order in which they are asked for: moto, unlike AWS, looks at it.
+    dimensions = [{"Name": "TargetGroup", "Value": arn.rpartition(":")[2]}, {"Name": "LoadBalancer", "Value": balancer}]
+    rows = [
+        {"MetricName": name, "Dimensions": dimensions, "Timestamp": at, "Value": value}
+        for name, value in counted.items()
+    ]
+    client(aws, "cloudwatch").put_metric_data(Namespace="AWS/ApplicationELB", MetricData=rows)
+
+
 def test_an_instance_that_aws_does_not_know_is_not_registered(aws: Layer) -> None:
     place = of_classic(aws)
     aws.will("DescribeInstanceHealth", refused("InvalidInstance", "Could not find EC2 instance i-1."))
@@ -210,6 +223,35 @@ class TestWeights:
         BALANCERS["target_group"].weigh(settings, {ONE: 0, TWO: 0})
         assert self.seen(settings) == [0, 0, 100], "one after the other, as a switch does it"
         assert not aws.changes.get("ModifyListener")
+
+    def test_cloudwatch_counts_by_group_since_the_month_began(self, aws: Layer, groups: tuple[str, str]) -> None:
+        where = listener(aws, {"Type": "forward", "TargetGroupArn": groups[0]})
+        settings = self.settings(aws, groups, where)
+        members, kind = [ONE, TWO, self.THREE], BALANCERS["target_group"]
+        assert kind.counted(settings, members) == {"one": Counted(0, 0), "three": Counted(0, 0)}
+        now = datetime.now(UTC)
+        before_the_month = now.replace(day=1) - timedelta(days=2)
+        count(aws, groups[0], where, before_the_month, RequestCount=77.0)
+        count(aws, groups[0], where, now, RequestCount=900.0, HTTPCode_Target_5XX_Count=3.0, TargetResponseTime=0.5)
+        count(aws, groups[0], where, now, RequestCount=100.0, TargetConnectionErrorCount=2.0, TargetResponseTime=1.5)
+        count(aws, groups[1], where, now, RequestCount=40.0)
+        assert kind.counted(settings, members) == {
+            "one": Counted(1000, 5, seconds=2.0, timed=2), "three": Counted(40, 0),
+        }  # fmt: skip
+        assert kind.counted(settings, [self.THREE, TWO]) == {
+            "two": Counted(1000, 5, seconds=2.0, timed=2), "three": Counted(40, 0),
+        }  # fmt: skip
+
+    def test_what_cloudwatch_refuses_says_what_to_do(self, aws: Layer, groups: tuple[str, str]) -> None:
+        where = listener(aws, {"Type": "forward", "TargetGroupArn": groups[0]})
+        aws.will("GetMetricData", denied("cloudwatch:GetMetricData"))
+        with pytest.raises(StepError, match="has to add cloudwatch:GetMetricData"):
+            BALANCERS["target_group"].counted(self.settings(aws, groups, where), [ONE])
+
+    def test_of_a_network_load_balancer_nobody_counts_requests(self, aws: Layer, groups: tuple[str, str]) -> None:
+        where = f"{ARN}listener/net/web/0123456789abcdef/0123456789abcdef"
+        assert BALANCERS["target_group"].counted(self.settings(aws, groups, where), [ONE]) == {}
+        assert not aws.asked["GetMetricData"]
 
     def test_members_of_a_group_have_one_in_common(self, aws: Layer, groups: tuple[str, str]) -> None:
         settings = self.settings(aws, groups, listener(aws, {"Type": "forward", "TargetGroupArn": groups[0]}))
