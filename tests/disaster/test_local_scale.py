@@ -19,7 +19,7 @@ from environments.drivers.base import Scalable, Scaling, Software
 from environments.drivers.local.scale import ScalableLocalDriver
 from environments.targets import target_of
 from tests.environments.conftest import MakeFleet, fleet
-from tests.environments.fleet import Fleet, Worker, release
+from tests.environments.fleet import Fleet, Mortal, Worker, release
 
 __all__ = ["fleet"]
 DRIVER = ScalableLocalDriver()
@@ -216,3 +216,40 @@ def test_a_restart_of_everything_does_not_bring_back_what_a_recovery_stopped(pro
     assert wait_until(lambda: not any(folder.occupied for folder in production.folders), 10)
     demo.start_missing(placement)
     assert wait_until(lambda: production.versions() == ["1.4.0"] * 3, 10)
+
+
+def told(worker: Worker) -> list[str]:
+    return [f"{what} {subject}" for what, subject, _ in worker.effects]
+
+
+def test_what_a_stop_did_is_told_once_though_its_workers_die_before_they_tell(production: Fleet) -> None:
+    worker = Mortal(fence=9)
+    stop = scale(production, 1, release("1.4.0"))
+    worker.do(step_of(stop, "production-3/halt"))
+    worker.do(step_of(stop, "production-2/gone"))
+    assert told(worker) == [
+        "deregistered production-3", "told to end production-3",
+        "deregistered production-2", "stopped production-2",
+    ]  # fmt: skip
+    assert len(worker.deaths) == 4
+    assert production.effects(2)[-1] == ("stop", "1.4.0")
+
+
+def test_what_a_start_did_is_told_once_though_its_workers_die_before_they_tell(production: Fleet) -> None:
+    worker = Mortal(fence=9)
+    carry_out(scale(production, 1, release("1.5.0")), worker)
+    first = [one for one in worker.effects if one[1] == "production-1"]
+    assert [what for what, *_ in first] == ["deregistered", "stopped", "started", "registered"]
+    assert first[1][2] == {"ran": release("1.4.0").digest}
+    carry_out(scale(production, 0), Worker(fence=worker.fence + 1))
+    again = Mortal(fence=worker.fence + 2)
+    carry_out(scale(production, 1), again)
+    resumed = [one for one in again.effects if one[:2] == ("started", "production-1")]
+    assert resumed == [("started", "production-1", {"version": "1.5.0", "digest": release("1.5.0").digest})]
+
+
+def test_what_was_stopped_before_is_no_deed_of_the_next(production: Fleet) -> None:
+    carry_out(scale(production, 0), Worker(fence=9))
+    worker = Worker(fence=10)
+    carry_out(scale(production, 0), worker)
+    assert worker.effects == []

@@ -111,6 +111,33 @@ class Worker:
         return None
 
 
+class Killed(BaseException):
+    """The worker is gone."""
+
+
+@dataclass
+class Mortal(Worker):
+    """One that dies before each first telling of an effect, once it is there; the next one has a later fence."""
+
+    deaths: set[tuple[str, str, str]] = field(default_factory=set)
+
+    def did(self, what: str, subject: str, **facts: Any) -> None:
+        if (self.step_key, what, subject) not in self.deaths:
+            self.deaths.add((self.step_key, what, subject))
+            raise Killed
+        super().did(what, subject, **facts)
+
+    def do(self, step: StepSpec) -> None:
+        """Until somebody has lived through it."""
+        while True:
+            try:
+                super().do(step)
+            except Killed:
+                self.fence += 1
+            else:
+                return
+
+
 @dataclass
 class Fleet:
     """The instances of one environment."""

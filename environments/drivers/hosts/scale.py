@@ -27,7 +27,7 @@ from environments.drivers.hosts.steps import (
     take_name,
 )
 from environments.drivers.local.scale import heard
-from environments.drivers.telling import DEREGISTERED, STARTED, STOPPED, tell_once
+from environments.drivers.telling import DEREGISTERED, STARTED, STOPPED, intend, tell_if_meant, tell_once
 
 
 class ScalableHostsDriver(HostsDriver):
@@ -109,13 +109,12 @@ def _start(steps: Steps, known: Software | None) -> Arguments:
 
 
 def _take_out(context: StepContext, place: Arguments, balancer: Arguments | None) -> None:
-    if balancer is None or standing(balancer).standing not in IN_SOMEHOW:
-        return
-    kind, settings, member = balancer_at(balancer)
-    context.check()
-    kind.remove(settings, member)
-    context.did(DEREGISTERED, place["instance"])
-    context.log(f"{place['instance']}: deregistered")
+    if balancer is not None and standing(balancer).standing in IN_SOMEHOW:
+        kind, settings, member = balancer_at(balancer)
+        intend(context, DEREGISTERED)
+        kind.remove(settings, member)
+        context.log(f"{place['instance']}: deregistered")
+    tell_if_meant(context, DEREGISTERED, place["instance"], part=DEREGISTERED)
 
 
 def _halt(context: StepContext, *, place: Arguments, balancer: Arguments | None, seconds: int) -> None:
@@ -145,12 +144,13 @@ def _stop_and_hold(context: StepContext, place: Arguments, seconds: int) -> None
             take_name(context, engine, place)
             found = look(context, engine, place)[0] or kept
         ours = found is not None and found.labels.get("operation") == str(context.operation_id)
-        if found is None or (found.is_held and ours):
-            return
-        end_and_hold(context, engine, place, found, seconds)
-        if found.is_running:
-            context.did(STOPPED, place["instance"], version=found.version, digest=found.digest)
-            context.log(f"{place['instance']}: stopped {found.version}")
+        if found is not None and not (found.is_held and ours):
+            if found.is_running:
+                intend(context, STOPPED, version=found.version, digest=found.digest)
+                context.log(f"{place['instance']}: stopping {found.version}")
+            end_and_hold(context, engine, place, found, seconds)
+    ran = {name: context.checkpoint.get(name) for name in ("version", "digest")}
+    tell_if_meant(context, STOPPED, place["instance"], part=STOPPED, **ran)
 
 
 def _is_gone(context: StepContext, *, place: Arguments, balancer: Arguments | None, seconds: int) -> Verdict:
@@ -177,15 +177,15 @@ def _make_room(
     """Out of the balancer until it was checked; another release makes room. digest "": whatever runs stays."""
     with engine_at(context, place) as engine:
         found, _ = look(context, engine, place)
-        if found is not None and found.is_running and (not digest or found.digest == digest):
-            return
-        _take_out(context, place, balancer)
-        if found is not None and found.is_running:
-            context.check()
-            engine.stop(found.id, seconds)
-            # The plan names what is to run, not what makes room for it.
-            context.did(STOPPED, place["instance"], ran=f"{found.version} {found.digest}".strip())
-            context.log(f"{place['instance']}: stopped {found.version}")
+        runs = found is not None and found.is_running
+        if found is None or not (runs and (not digest or found.digest == digest)):
+            _take_out(context, place, balancer)
+            if found is not None and runs:
+                # The plan names what is to run, not what makes room for it.
+                intend(context, STOPPED, ran=f"{found.version} {found.digest}".strip())
+                engine.stop(found.id, seconds)
+                context.log(f"{place['instance']}: stopped {found.version}")
+    tell_if_meant(context, STOPPED, place["instance"], part=STOPPED, ran=context.checkpoint.get("ran"))
 
 
 def _is_launched(context: StepContext, *, place: Arguments, version: str, digest: str, **rest: Any) -> Seen:
@@ -193,8 +193,7 @@ def _is_launched(context: StepContext, *, place: Arguments, version: str, digest
         found, _ = look(context, engine, place)
     if found is None or not found.is_running or found.digest != digest:
         return Seen.NOT_DONE
-    if context.checkpoint.get("meant"):
-        tell_once(context, STARTED, place["instance"], version=version, digest=digest)
+    tell_if_meant(context, STARTED, place["instance"], version=version, digest=digest)
     return Seen.DONE
 
 
@@ -207,7 +206,10 @@ def _launch(context: StepContext, *, place: Arguments, version: str, digest: str
 def _runs_at_all(context: StepContext, *, place: Arguments, version: str, lines: int) -> Seen:
     with engine_at(context, place) as engine:
         found, _ = look(context, engine, place)
-    return Seen.DONE if found is not None and found.is_running else Seen.NOT_DONE
+    if found is None or not found.is_running:
+        return Seen.NOT_DONE
+    tell_if_meant(context, STARTED, place["instance"], version=found.version, digest=found.digest)
+    return Seen.DONE
 
 
 def _resume(context: StepContext, *, place: Arguments, version: str, lines: int) -> None:

@@ -6,7 +6,7 @@ from controlplane.operations.registry import Seen, StepContext, StepFunction, Ve
 from environments.drivers.kubernetes.api import Api
 from environments.drivers.kubernetes.manifests import digest_of_image
 from environments.drivers.kubernetes.objects import api_at, guarded
-from environments.drivers.kubernetes.steps import set_replicas
+from environments.drivers.kubernetes.steps import set_replicas, tell_scaled
 from environments.drivers.kubernetes.watch import nothing, pause, say_once
 
 UNANSWERED = 3
@@ -32,6 +32,7 @@ def _is_scaled(context: StepContext, *, place: Arguments, count: int) -> Seen:
         raise
     if found is None or found["spec"].get("replicas", 1) != wanted:
         return Seen.NOT_DONE if found is not None or count else Seen.DONE
+    tell_scaled(context, place, wanted, asked=count)
     context.log(f"{place['name']} has {wanted} as its number of pods")
     return Seen.DONE
 
@@ -84,6 +85,7 @@ def _is_down(context: StepContext, *, place: Arguments, poll: float) -> Verdict:
             found = guarded(context, api.find("Deployment", place["name"]))
             if found is not None and found["spec"].get("replicas", 1):
                 set_replicas(context, api, place, 0, force=True, asked=0)
+            tell_scaled(context, place, 0, asked=0)  # by an earlier attempt, whose worker died
             selector = f"app={place['name']}"
             if found is not None:
                 selector = ",".join(f"{k}={v}" for k, v in found["spec"]["selector"].get("matchLabels", {}).items())

@@ -22,7 +22,7 @@ from environments.drivers.kubernetes.manifests import (
     with_variables,
 )
 from environments.drivers.kubernetes.objects import api_at, guarded, is_applied, is_ours, put
-from environments.drivers.telling import intend, tell_once
+from environments.drivers.telling import intend, tell_if_meant, tell_once
 from environments.models import Environment
 from environments.secrets import Variable, fingerprint, variables
 
@@ -209,8 +209,14 @@ def set_replicas(context: StepContext, api: Api, place: Arguments, replicas: int
     document = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": {"replicas": replicas}}
     intend(context)
     api.apply(document, force=force, manager=COUNTING)
-    tell_once(context, SCALED, place["instance"], count=asked, **({"allowed": replicas} if replicas != asked else {}))
+    tell_scaled(context, place, replicas, asked=asked)
     context.log(f"asked for {replicas} pods of {place['name']}")
+
+
+def tell_scaled(context: StepContext, place: Arguments, replicas: int, *, asked: int) -> None:
+    """Once, right after it was asked for, and where it is found and was meant."""
+    facts: dict[str, Any] = {"allowed": replicas} if replicas != asked else {}
+    tell_if_meant(context, SCALED, place["instance"], count=asked, **facts)
 
 
 STEPS = {

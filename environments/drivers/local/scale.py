@@ -24,11 +24,12 @@ from environments.drivers.local.driver import (
 )
 from environments.drivers.local.instance_folder import InstanceFolder
 from environments.drivers.local.steps import ask, instance_folder
-from environments.drivers.telling import DEREGISTERED, STOPPED
+from environments.drivers.telling import DEREGISTERED, STARTED, STOPPED, intend, tell_if_meant
 
 TIMEOUT = 60.0
 CONNECT_SECONDS = 2.0
 AT_ONCE = 16
+TOLD_TO_END = "told to end"
 AGAIN = Retry(attempts=3, wait=1.0)
 
 
@@ -127,13 +128,14 @@ def _halt(context: StepContext, *, folder: str, address: str) -> None:
         with instance.control(context):
             instance.hold()
             _take_out(context, instance)
+            if instance.occupied:
+                intend(context, TOLD_TO_END)
             told = instance.ask_to_end(context)
     except (StepError, OSError) as error:
         words = f"{instance.name} cannot be told to end: {_said(error)}. Whether it runs is seen later."
         context.log(words, level="warning")
         return
-    if told:
-        context.did("told to end", instance.name)
+    tell_if_meant(context, TOLD_TO_END, instance.name, part=TOLD_TO_END)
     context.log(f"{instance.name}: out of rotation, told to end" if told else f"{instance.name}: nothing runs")
 
 
@@ -143,18 +145,21 @@ def _end(context: StepContext, *, folder: str, address: str) -> None:
         with instance.control(context):
             instance.hold()
             _take_out(context, instance)
+            if instance.occupied:
+                intend(context, STOPPED)
             seconds = instance.stop(context, instance.wanted.get("digest", ""))
     except OSError as error:
         raise Unknown(f"{instance.name} cannot be looked at: {_said(error)}. Does anything run there?") from error
+    tell_if_meant(context, STOPPED, instance.name, part=STOPPED)
     if seconds is not None:
-        context.did(STOPPED, instance.name)
         context.log(f"{instance.name}: ended after {seconds:.1f} s")
 
 
 def _take_out(context: StepContext, instance: InstanceFolder) -> None:
     if not instance.marker.exists():
+        intend(context, DEREGISTERED)
         instance.take_out()
-        context.did(DEREGISTERED, instance.name)
+    tell_if_meant(context, DEREGISTERED, instance.name, part=DEREGISTERED)
 
 
 def _is_gone(context: StepContext, *, folder: str, address: str) -> Verdict:
@@ -193,12 +198,14 @@ def _clear(context: StepContext, *, folder: str, address: str, digest: str) -> N
     instance = instance_folder(folder)
     with instance.control(context):
         _take_out(context, instance)
-        other = instance.wanted.get("digest", "")
-        seconds = instance.stop(context, other) if instance.occupied and digest and other != digest else None
+        other, seconds = instance.wanted.get("digest", ""), None
+        if instance.occupied and digest and other != digest:
+            intend(context, STOPPED, ran=other)
+            seconds = instance.stop(context, other)
         if instance.occupied:
             instance.let_go()
+    tell_if_meant(context, STOPPED, instance.name, part=STOPPED, ran=context.checkpoint.get("ran"))
     if seconds is not None:
-        context.did(STOPPED, instance.name, ran=other)
         context.log(f"{instance.name}: stopped what ran there ({seconds:.1f} s)")
 
 
@@ -233,7 +240,12 @@ def _check_all(
 
 
 def _runs_at_all(context: StepContext, *, start: Arguments, broken: Mapping[str, int]) -> Seen:
-    return Seen.DONE if instance_folder(start["folder"]).occupied else Seen.NOT_DONE
+    instance = instance_folder(start["folder"])
+    if not instance.occupied:
+        return Seen.NOT_DONE
+    runs = instance.wanted
+    tell_if_meant(context, STARTED, instance.name, version=runs.get("version", ""), digest=runs.get("digest", ""))
+    return Seen.DONE
 
 
 def _is_up(context: StepContext, *, start: Arguments, broken: Mapping[str, int]) -> Verdict:

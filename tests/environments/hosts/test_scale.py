@@ -4,7 +4,7 @@ import pytest
 
 from controlplane.operations.errors import Invalid, LeaseLost, Unknown
 from environments.drivers.base import Scaling, Software
-from tests.environments.fleet import Worker
+from tests.environments.fleet import Mortal, Worker
 from tests.environments.hosts.conftest import BOTH_ENGINES, MakePark
 from tests.environments.hosts.paper_balancer import PaperBalancer
 from tests.environments.hosts.park import DRIVER, Park
@@ -56,6 +56,25 @@ def test_it_comes_up_with_what_it_ran_last_or_with_a_release(park: MakePark, bal
     assert {(what, subject) for what, subject, _ in worker.effects} >= {
         ("stopped", "production-1"), ("started", "production-1"), ("stopped", "production-2"),
     }  # fmt: skip
+
+
+def test_what_it_did_is_told_once_though_its_workers_die_before_they_tell(
+    park: MakePark, balancer: PaperBalancer
+) -> None:
+    production = park(1, balancer=PAPER)
+    production.deploy("1.4.0")
+    others = scale(production, 1, production.images.release("1.5.0"))
+    for scaling, wanted in (
+        (others, ["deregistered", "stopped", "started", "registered"]),
+        (scale(production, 0), ["deregistered", "stopped"]),
+        (scale(production, 1), ["started", "registered"]),
+    ):
+        worker = Mortal(fence=production.fence + 1, operation_id=90_100 + production.fence)
+        do(scaling, worker)
+        production.fence = worker.fence
+        assert [what for what, *_ in worker.effects if what != "pulled"] == wanted
+        assert len(worker.deaths) == len(worker.effects)
+    assert production.effects()[-1] == ("start", "1.5.0")
 
 
 def test_a_place_that_cannot_be_reached_is_told_to_end_and_asked_of_a_person(park: MakePark) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from controlplane.operations.errors import StepError, Unknown
 from environments.drivers.base import Scaling
-from tests.environments.fleet import Worker
+from tests.environments.fleet import Mortal, Worker
 from tests.environments.kubernetes.server import Fault
 from tests.environments.kubernetes.town import DRIVER, NAME, Town, digest_of_release, release
 
@@ -62,6 +62,27 @@ def test_to_none_and_back_with_another_release(town: Town) -> None:
     assert ("scaled", "production-1", {"count": 0}) in worker.effects
     _scaled(town, 2, "1.5.0")
     assert town.pods() == [digest_of_release("1.5.0")] * 2
+
+
+def test_a_count_is_told_once_though_its_worker_dies_before_it_tells(town: Town) -> None:
+    town.settings(autoscale={"min": 2, "max": 4})
+    town.deploy("1.4.0")
+    for count, facts in ((9, {"count": 9, "allowed": 4}), (0, {"count": 0})):
+        hand = town.worker()
+        worker = Mortal(fence=hand.fence, operation_id=hand.operation_id)
+        _scaled(town, count, worker=worker)
+        assert worker.effects == [("scaled", "production-1", facts)]
+        assert len(worker.deaths) == 1
+        town.fence = worker.fence
+
+
+def test_what_comes_back_after_it_was_stopped_is_told_though_its_worker_dies(town: Town) -> None:
+    town.deploy("1.4.0")
+    scaling: Scaling = DRIVER.scale(town.target, 0, None, key="there")
+    hand = town.worker()
+    worker = Mortal(fence=hand.fence, operation_id=hand.operation_id)
+    worker.do(scaling.wait[-1])  # nobody has scaled it before
+    assert worker.effects == [("scaled", "production-1", {"count": 0})]
 
 
 def test_a_deployment_does_not_start_what_is_scaled_to_none(town: Town) -> None:
