@@ -1,7 +1,7 @@
 """Weights of AWS's target groups, as a canary and blue/green move them: what AWS is sent, once, wherever a worker dies.
 
-The driver is of paper; the canary is judged from a stand-in for Prometheus, or by CloudWatch, which is moto's, as the load
-balancer is.
+The driver is of paper. Canaries are judged from a stand-in for Prometheus, or by CloudWatch, which is moto's like the
+load balancer.
 """
 
 import threading
