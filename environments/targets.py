@@ -24,4 +24,5 @@ def target_of(placement: Placement, *, configuration: str | None = None) -> Targ
             **placement.driver_settings,
             "configuration": fingerprint(environment) if configuration is None else configuration,
         },
+        deployed=placement.digest,
     )

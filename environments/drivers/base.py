@@ -29,6 +29,8 @@ class Target:
 
     beside: where it was narrowed to some of its instances, the others that may run meanwhile. A rollout leaves them
     alone; a driver that limits how many may be away at once counts them.
+
+    deployed: the digest of what was deployed there, or adopted; "" where none is known.
     """
 
     environment: str
@@ -38,6 +40,7 @@ class Target:
     health_path: str
     settings: Mapping[str, Any]
     beside: tuple[Instance, ...] = ()
+    deployed: str = ""
 
 
 @dataclass(frozen=True)

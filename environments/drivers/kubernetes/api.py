@@ -150,13 +150,15 @@ class Api:
 
         A field that its maker still holds, and we no longer apply, would stay for ever; so would what was filled in.
         """
-        meta = found["metadata"]
-        entries = meta.get("managedFields") or []
+        entries = found["metadata"].get("managedFields") or []
         rest = [one for one in entries if one.get("manager") != MAKING]
-        if len(rest) == len(entries):
-            return found
+        return found if len(rest) == len(entries) else self.manage(found, rest)
+
+    def manage(self, found: Object, entries: list[Object]) -> Object:
+        """Write down who manages which of its fields, and change nothing else. Raises Changed."""
+        meta = found["metadata"]
         body = [
-            {"op": "replace", "path": "/metadata/managedFields", "value": rest},
+            {"op": "replace", "path": "/metadata/managedFields", "value": entries},
             {"op": "replace", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]},
         ]
         params = {"fieldManager": MAKING}

@@ -7,17 +7,26 @@ variables are never said, nor is anything of a Secret.
 from controlplane.operations.plans import digest_of
 from environments.drivers.base import Difference, Software, Target
 from environments.drivers.kubernetes import manifests
-from environments.drivers.kubernetes.api import Object
-from environments.drivers.kubernetes.fields import unlike
+from environments.drivers.kubernetes.api import COUNTING, Claim, Object
+from environments.drivers.kubernetes.around import (
+    Around,
+    around_differs,
+    as_compared,
+    differences_around,
+    wanted_around,
+)
+from environments.drivers.kubernetes.claims import claims_on
+from environments.drivers.kubernetes.fields import held_by, unlike
 from environments.drivers.kubernetes.manifests import CONFIGURATION, SHAPE, VARIABLES, marks_of
 from environments.drivers.kubernetes.settings import autoscale_of, container_of
 
 NOTHING = "nothing"
 NAMED = 3  # fields that are said by name
+ANY_IMAGE = "any"  # which one is wanted is known later
 
 
-def differences(target: Target, found: Object, deployed: Software, ready: set[str] | None) -> list[Difference]:
-    """Image, count, variables and settings, endpoints. ready: the endpoints; None where there is no Service."""
+def differences(target: Target, found: Object, deployed: Software, around: Around) -> list[Difference]:
+    """Image, count, variables and settings, and what stands around it."""
     instance = target.instances[0].name if target.instances else target.service
     image = manifests.container_in(found, container_of(target)).get("image", "")
     differences = []
@@ -26,13 +35,11 @@ def differences(target: Target, found: Object, deployed: Software, ready: set[st
         differences.append(Difference("image", instance, wanted, str(image) or NOTHING))
     count = int(found["spec"].get("replicas", 1))
     least, most = bounds(target)
-    if not least <= count <= most:
+    if not least <= count <= most and not was_stopped_by_us(found):
         wanted = f"{least} pods" if least == most else f"{least} to {most} pods"
         differences.append(Difference("count", instance, wanted, f"{count} pods"))
     differences += _environment(target, found, instance)
-    if ready is not None and len(ready) < count:
-        differences.append(Difference("registration", instance, f"{count} ready endpoints", f"{len(ready)}"))
-    return differences
+    return [*differences, *differences_around(target, found, around, instance)]
 
 
 def bounds(target: Target) -> tuple[int, int]:
@@ -41,12 +48,35 @@ def bounds(target: Target) -> tuple[int, int]:
     return (scaled["min"], scaled["max"]) if scaled else (manifests.replicas(target),) * 2
 
 
-def was_changed(target: Target, found: Object) -> bool:
-    """Somebody changed it in the cluster, in what a deployment would put right. What was stopped stays stopped."""
+def was_changed(target: Target, found: Object, around: Around) -> bool:
+    """Somebody changed it in the cluster, in what any deployment would put right. What was stopped stays stopped."""
     count = int(found["spec"].get("replicas", 1))
     least, most = bounds(target)
     counted = count == 0 or least <= count <= most
-    return not counted or has_other_variables(found, container_of(target)) or bool(other_settings(target, found))
+    other = has_other_variables(found, container_of(target)) or bool(other_settings(target, found))
+    return not counted or other or bool(around_differs(target, around))
+
+
+def was_stopped_by_us(found: Object) -> bool:
+    """It is scaled to 0 as we left it: by a recovery, whose other site runs meanwhile."""
+    return found["spec"].get("replicas", 1) == 0 and "f:replicas" in held_by(found, COUNTING).get("f:spec", {})
+
+
+def was_stopped_by_others(target: Target, found: Object) -> bool:
+    """Somebody scaled to 0 in the cluster what is to run."""
+    stopped = found["spec"].get("replicas", 1) == 0
+    return stopped and manifests.replicas(target) > 0 and not was_stopped_by_us(found)
+
+
+def claims(target: Target, found: Object, around: Around) -> list[tuple[str, Claim]]:
+    """What others manage of what we write and have otherwise, with the kind of its object; the image in any case."""
+    wanted = manifests.deployment(target, ANY_IMAGE, "")
+    if autoscale_of(target) is None or was_stopped_by_others(target, found):
+        wanted = {**wanted, "spec": {**wanted["spec"], "replicas": manifests.replicas(target)}}
+    pairs = [(wanted, found)]
+    there = {"Service": around.service, "HorizontalPodAutoscaler": around.scaler}
+    pairs += [(one, other) for kind, one in wanted_around(target).items() if (other := there[kind]) is not None]
+    return [(one["kind"], claim) for one, other in pairs for claim in claims_on(as_compared(other), as_compared(one))]
 
 
 def has_other_variables(found: Object, container: str) -> bool:

@@ -5,13 +5,15 @@
 3. give it its number of pods, or the HorizontalPodAutoscaler that does;
 4. wait until the rollout is complete and every pod is an endpoint of the Service; check health.
 
+A deployment that answers a difference takes back first what others manage by now, by name; `_taken` says which.
+
 If 2, 3 or 4 fail, the former template is applied again, out of the former ReplicaSet. A plan names what runs by what is
 in it, so that one that waits behind another deployment stays true; the name of the ReplicaSet is noted by the first
 step, before anything is changed. docs/drivers-kubernetes.md has the rest.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import yaml
@@ -21,8 +23,10 @@ from controlplane.operations.plans import ALREADY, Arguments, Retry, StepSpec
 from controlplane.operations.registry import StepFunction
 from environments.drivers.base import Difference, Document, Kept, Rollout, Running, Scaling, Software, Target
 from environments.drivers.kubernetes import compare, manifests, watch
-from environments.drivers.kubernetes.api import Api, Object
+from environments.drivers.kubernetes.api import Api, Claim, Object
+from environments.drivers.kubernetes.around import look_around
 from environments.drivers.kubernetes.back import STEPS as BACK_STEPS
+from environments.drivers.kubernetes.claims import is_of_image
 from environments.drivers.kubernetes.compare import NOTHING
 from environments.drivers.kubernetes.former import STEPS as FORMER_STEPS
 from environments.drivers.kubernetes.health import STEPS as HEALTH_STEPS
@@ -32,6 +36,7 @@ from environments.drivers.kubernetes.objects import replica_set_of
 from environments.drivers.kubernetes.scale import STEPS as SCALING_STEPS
 from environments.drivers.kubernetes.settings import autoscale_of, name_of, place_of, problems, setting
 from environments.drivers.kubernetes.steps import STEPS as OBJECT_STEPS
+from environments.drivers.kubernetes.taking import STEPS as TAKING_STEPS
 from environments.image_names import repository_of
 
 TIMEOUT = 120.0
@@ -44,12 +49,14 @@ class RunningPods(Running):
     """What runs, its ReplicaSet as reference, which no plan depends on. shape: see `compare.what_runs`.
 
     configuration: that its pods were started with. changed: somebody changed in the cluster what a deployment would put
-    right.
+    right. stopped: somebody scaled it to 0. claims: what others manage of what we write, with the kind of its object.
     """
 
     shape: str = ""
     configuration: str = ""
     changed: bool = False
+    stopped: bool = False
+    claims: tuple[tuple[str, Claim], ...] = ()
 
     def after(self, target: Target, to: Software) -> Running:
         """See `base.Running`: with its image, shape and configuration by the settings of now."""
@@ -58,6 +65,7 @@ class RunningPods(Running):
         return replace(
             self, version=to.version, digest=to.digest, image=image, reference="",
             shape=marks[SHAPE], configuration=marks[CONFIGURATION], changed=False,
+            stopped=self.stopped and not _answers(target, to), claims=(),
         )  # fmt: skip
 
 
@@ -70,6 +78,7 @@ class KubernetesDriver:
     def __init__(self) -> None:
         self.steps: Mapping[str, StepFunction] = {
             **FORMER_STEPS,
+            **TAKING_STEPS,
             **OBJECT_STEPS,
             **watch.STEPS,
             **HEALTH_STEPS,
@@ -88,10 +97,13 @@ class KubernetesDriver:
             image = str(manifests.container_in(found, place["container"]).get("image", ""))
             runs = compare.what_runs(found, manifests.deployment(target, "", ""), place["container"])
             runs["digest"] = runs["digest"] or _digest_of_pods(api, place, found)
-        changed = compare.was_changed(target, found)
+            around = look_around(api, target, found)
         return [
             RunningPods(
-                place["instance"], image=image, reference=kept["metadata"]["name"], changed=changed, **runs
+                place["instance"], image=image, reference=kept["metadata"]["name"],
+                changed=compare.was_changed(target, found, around),
+                stopped=compare.was_stopped_by_others(target, found),
+                claims=tuple(compare.claims(target, found, around)), **runs,
             )
         ]  # fmt: skip
 
@@ -104,7 +116,7 @@ class KubernetesDriver:
         shape = marks_of(document["spec"]["template"])[SHAPE]
         configuration = target.settings.get("configuration", "")
         same = (now.shape, now.digest) == (shape, to.digest) and configuration in ("", now.configuration)
-        same = same and not now.changed
+        same = same and not now.changed and not (now.stopped and _answers(target, to))
         before = f"{_named(now)}, changed in the cluster" if now.changed and now.digest == to.digest else _named(now)
         change = {"what": now.instance, "from": before, "to": ALREADY if same else _named(to)}
         if same:
@@ -113,7 +125,7 @@ class KubernetesDriver:
         name = name_of(target)
         objects = {"what": f"Deployment {name}", "from": f"its template with {_named(now)}" if now.version else NOTHING,
                    "to": f"a template with {to.digest}"}  # fmt: skip
-        return Rollout(steps, recovery, (change, objects))
+        return Rollout(steps, recovery, (change, objects, *_put_right(target, now, to, document)))
 
     def scale(self, target: Target, count: int, software: Software | None, *, key: str) -> Scaling:
         """The steps to so many pods; see `base.Scalable`. Software without a digest leaves the image as it is."""
@@ -143,14 +155,14 @@ class KubernetesDriver:
         raise StepError(words, permanent=True)
 
     def differences(self, target: Target, deployed: Software) -> list[Difference]:
-        """Image, count, variables and endpoints against what was deployed."""
+        """Image, count, variables, Service, autoscaler, pods and endpoints against what was deployed."""
         place = place_of(target)
         with Api.at(place) as api:
             found = api.find("Deployment", place["name"])
             if found is None:
                 return [Difference("image", place["instance"], _named(deployed), NOTHING)]
-            ready = watch.ready_endpoints(api, place["name"]) if manifests.service(target) else None
-        return compare.differences(target, found, deployed, ready)
+            around = look_around(api, target, found)
+        return compare.differences(target, found, deployed, around)
 
     def kept(self, target: Target, software: Software) -> Kept:
         """Whether its ReplicaSet is kept and its image in the registry."""
@@ -196,9 +208,13 @@ def _spec(target: Target, key: str, title: str, function: str, arguments: Argume
 
 
 def _apply(
-    target: Target, to: Software, document: Object, *, may_go_back: bool, prefix: str = "", undo: tuple[str, ...] = ()
-) -> list[StepSpec]:
-    """Service, Secret, Deployment, and its count or what counts. may_go_back: see `steps._deploy`."""
+    target: Target, to: Software, document: Object, *, may_go_back: bool, start: bool = False, prefix: str = "",
+    undo: tuple[str, ...] = (),
+) -> list[StepSpec]:  # fmt: skip
+    """Service, Secret, Deployment, and its count or what counts. may_go_back: see `steps._deploy`.
+
+    start: bring back its pods where somebody scaled it to 0; an autoscaler does nothing for 0 pods.
+    """
     place, force, name = place_of(target), setting(target, "force"), name_of(target)
     configuration, elsewhere = target.settings.get("configuration", ""), dict(target.settings.get("secrets", {}))
     common: Arguments = {"place": place, "force": force}
@@ -214,14 +230,59 @@ def _apply(
              "replicas": manifests.replicas(target)}  # fmt: skip
     steps.append(_spec(target, f"{prefix}deployment", f"apply Deployment {name} with {to.version}", "deployment",
                        {**common, **given, **begun, "document": document}, on_failure=undo))  # fmt: skip
-    if scaler := manifests.autoscaler(target):
+    scaler = manifests.autoscaler(target)
+    if scaler:
         title = f"apply HorizontalPodAutoscaler {name}-hpa"
         steps.append(_spec(target, f"{prefix}hpa", title, "object", {**common, "document": scaler}, on_failure=undo))
-    elif may_go_back:
-        count = manifests.replicas(target)
-        steps.append(_spec(target, f"{prefix}count", f"ask for {count} pods", "count",
-                           {**common, "replicas": count}, on_failure=undo))  # fmt: skip
+    if start or (may_go_back and not scaler):
+        asked = {"replicas": manifests.replicas(target), "start": start, "least": scaler is not None}
+        steps.append(_spec(target, f"{prefix}count", f"ask for {asked['replicas']} pods", "count",
+                           {**common, **asked}, on_failure=undo))  # fmt: skip
     return steps
+
+
+def _answers(target: Target, to: Software) -> bool:
+    """It is what was deployed there: an answer to what differs from that by now."""
+    return bool(target.deployed) and to.digest == target.deployed
+
+
+def _taken(target: Target, now: RunningPods, to: Software, document: Object) -> dict[str, list[Claim]]:
+    """The fields that a deployment takes back from others, by the kind of their object.
+
+    One of what was deployed takes back whatever differs from it. Any other takes only an image that was adopted, which
+    is to be replaced now; all the rest stays with whoever manages it, and stops the deployment.
+    """
+    image = document["spec"]["template"]["spec"]["containers"][0]["image"]
+    found: dict[str, list[Claim]] = {}
+    for kind, claim in now.claims:
+        of_image = is_of_image(claim)
+        wanted = _answers(target, to) or (of_image and bool(target.deployed) and now.digest == target.deployed)
+        if wanted and not (of_image and claim.field.endswith(".image") and now.image == image):
+            found.setdefault(kind, []).append(claim)
+    return found
+
+
+def _named_as(target: Target, kind: str) -> str:
+    return f"{name_of(target)}-hpa" if kind == "HorizontalPodAutoscaler" else name_of(target)
+
+
+def _taking(target: Target, now: RunningPods, to: Software, document: Object) -> Iterator[StepSpec]:
+    for kind, claims in _taken(target, now, to, document).items():
+        name = _named_as(target, kind)
+        fields = [asdict(claim) for claim in claims]
+        yield _spec(target, f"take/{kind}", f"take back fields of {kind} {name} that others manage", "take",
+                    {"place": place_of(target), "kind": kind, "name": name, "fields": fields})  # fmt: skip
+
+
+def _put_right(target: Target, now: RunningPods, to: Software, document: Object) -> Iterator[dict[str, str]]:
+    """What a plan says of the fields that it takes back, and of the pods that it starts."""
+    if now.stopped and _answers(target, to):
+        pods = {"from": "0, as somebody scaled it", "to": str(manifests.replicas(target))}
+        yield {"what": f"pods of Deployment {name_of(target)}", **pods}
+    for kind, claims in _taken(target, now, to, document).items():
+        for claim in claims:
+            yield {"what": f"{claim.field} of {kind} {_named_as(target, kind)}",
+                   "from": f"managed by {claim.manager}", "to": "taken back"}  # fmt: skip
 
 
 def _rolled(target: Target, digest: str, prefix: str, undo: tuple[str, ...]) -> StepSpec:
@@ -273,9 +334,11 @@ def _renewal(
         recovery += [_rolled(target, pinned, BACK, ()), *_check(target, BACK, ())]
     undo = tuple(step.key for step in recovery)
     look = {"place": place_of(target), "runs": runs, "document": document}
+    start = now.stopped and _answers(target, to)
     steps = [
         _spec(target, "former", "see that it is what the plan was made for", "former", look, safe_point=True),
-        *_apply(target, to, document, may_go_back=True, undo=undo),
+        *_taking(target, now, to, document),
+        *_apply(target, to, document, may_go_back=True, start=start, undo=undo),
         _rolled(target, to.digest, "", undo),
         *_check(target, "", undo),
     ]

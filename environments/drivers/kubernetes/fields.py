@@ -73,11 +73,11 @@ def _unlike_elements(wanted: Sequence[Any], found: Sequence[Any], path: tuple[st
         return
     for one in wanted:
         named = {key: one[key] for key in keys if key in one}
-        yield from unlike(one, _element(found, named), (*path, str(next(iter(named.values()), ""))))
+        yield from unlike(one, element(found, named), (*path, str(next(iter(named.values()), ""))))
 
 
-def _element(among: Any, named: Mapping[str, Any]) -> Any:
-    """The one that has these keys; one that leaves a key out has it as the server would fill it in."""
+def element(among: Any, named: Mapping[str, Any]) -> Any:
+    """The element of a list that has these keys; one that leaves a key out has it as the server would fill it in."""
     alike = [one for one in among or [] if all(one.get(key, value) == value for key, value in named.items())]
     return alike[0] if alike else None
 
@@ -98,7 +98,7 @@ def beyond(held: Mapping[str, Any], found: Any, wanted: Any, path: tuple[str, ..
             there, meant = ((one or {}).get(key) for one in (found, wanted))
         elif kind == "k":
             named = json.loads(key)
-            there, meant = (_element(one, named) for one in (found, wanted))
+            there, meant = (element(one, named) for one in (found, wanted))
             key = str(next(iter(named.values())))
         else:
             continue

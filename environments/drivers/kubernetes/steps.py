@@ -176,21 +176,24 @@ def _asking(context: StepContext) -> Iterator[None]:
 # --- its count ----------------------------------------------------------------------------------------
 
 
-def _is_counted(context: StepContext, *, place: Arguments, replicas: int, force: bool) -> Seen:
+def _is_counted(
+    context: StepContext, *, place: Arguments, replicas: int, force: bool, start: bool = False, least: bool = False
+) -> Seen:
+    """start: also what is scaled to 0. least: an autoscaler decides, and may have decided for more by now."""
     with api_at(context, place) as api:
         found = guarded(context, api.find("Deployment", place["name"]))
     now = found["spec"].get("replicas", 1) if found else None
-    if now == 0 and replicas:
+    if now == 0 and replicas and not start:
         context.log(f"{place['name']} is scaled to 0 pods, and stays so", level="warning")
         return Seen.DONE
-    if now != replicas:
+    if now != replicas and not (least and now and now > replicas):
         return Seen.NOT_DONE
     if context.checkpoint.get("meant"):
         tell_once(context, SCALED, place["instance"], count=replicas)
     return Seen.DONE
 
 
-def _count(context: StepContext, *, place: Arguments, replicas: int, force: bool) -> None:
+def _count(context: StepContext, *, place: Arguments, replicas: int, force: bool, **how: bool) -> None:
     with api_at(context, place) as api:
         set_replicas(context, api, place, replicas, force=force, asked=replicas)
 

@@ -12,6 +12,7 @@ from controlplane.operations.errors import StepError
 from controlplane.operations.plans import Arguments, digest_of
 from controlplane.operations.registry import StepContext, StepFunction, Verdict, failed, passed, pending
 from environments.drivers.kubernetes.api import Api, Gone, NotThere, Object
+from environments.drivers.kubernetes.around import endpoints_of, uids_of
 from environments.drivers.kubernetes.former import was_left
 from environments.drivers.kubernetes.manifests import HASH, digest_of_image
 from environments.drivers.kubernetes.objects import api_at, guarded, is_ours, replica_set_of
@@ -120,7 +121,7 @@ def _judge(
     said = f"{wanted} wanted, {numbers['updated']} renewed, {numbers['ready']} ready, {numbers['available']} available"
     if not numbers["updated"] == total == wanted or numbers["available"] < wanted:
         return pending(said)
-    if registered and (missing := wanted - len(ready_endpoints(api, place["name"]))) > 0:
+    if registered and (missing := wanted - len(uids_of(pods) & set(endpoints_of(api, place["name"]).values()))) > 0:
         return pending(f"{said}; {missing} are no endpoint of the Service yet")
     context.log(said)
     return passed(said)
@@ -184,16 +185,6 @@ def _broken(pods: list[Object], restarts: int, before: Mapping[str, int]) -> str
                 how = f", exit code {ended['exitCode']}" if "exitCode" in ended else ""
                 return f"{name} was restarted {times} times{how}"
     return ""
-
-
-def ready_endpoints(api: Api, name: str) -> set[str]:
-    """The addresses that the Service of that name sends requests to."""
-    found = set()
-    for part in api.listed("EndpointSlice", labelSelector=f"kubernetes.io/service-name={name}"):
-        for one in part.get("endpoints") or []:
-            if (one.get("conditions") or {}).get("ready", True):
-                found |= set(one.get("addresses") or [])
-    return found
 
 
 # --- what the cluster and the pods say ----------------------------------------------------------------

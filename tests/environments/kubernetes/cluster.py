@@ -112,7 +112,7 @@ class Cluster:
         values = {one["path"]: one["value"] for one in operations}
         found = self.get(kind, name)
         self._same_version(values.get("/metadata/resourceVersion"), found)
-        self.managed[kind, name].keep_only(values["/metadata/managedFields"])
+        self.managed[kind, name].rewrite(values["/metadata/managedFields"])
         return self._write(kind, name, found)
 
     def _same_version(self, wanted: str | None, now: Object | None) -> None:
@@ -137,7 +137,8 @@ class Cluster:
         meta |= {
             "name": name, "namespace": "production", "generation": generation,
             "uid": before["metadata"]["uid"] if before else f"uid-{self.uid}",
-            "managedFields": self.managed[kind, name].shown(), "creationTimestamp": "2026-11-29T07:00:00Z",
+            "managedFields": self.managed[kind, name].shown(document["apiVersion"]),
+            "creationTimestamp": "2026-11-29T07:00:00Z",
         }  # fmt: skip
         if before and "status" in before:
             found["status"] = before["status"]
@@ -212,7 +213,8 @@ class Cluster:
             there = {
                 "kind": "ReplicaSet",
                 "metadata": {
-                    "name": key, "labels": {"app": name, HASH: mark}, "annotations": {REVISION: str(newest + 1)},
+                    "name": key, "uid": f"uid-of-{key}", "labels": {"app": name, HASH: mark},
+                    "annotations": {REVISION: str(newest + 1)},
                     "ownerReferences": [{"uid": found["metadata"]["uid"]}],
                 },
                 "spec": {"template": {**template, "metadata": {**template["metadata"], "labels": labels}}},
@@ -228,9 +230,15 @@ class Cluster:
         container = current["spec"]["template"]["spec"]["containers"][0]
         digest = container["image"].partition("@")[2] or self.behaviours.get(container["image"], "")
         status = {"name": container["name"], "ready": False, "restartCount": 0, "state": {}, "imageID": f"x@{digest}"}
+        labels = {**current["spec"]["template"]["metadata"]["labels"], "app": name, HASH: mark}
         pod = {
             "kind": "Pod",
-            "metadata": {"name": f"{name}-{mark}-{self.uid}", "labels": {"app": name, HASH: mark}},
+            "metadata": {
+                "name": f"{name}-{mark}-{self.uid}",
+                "uid": f"uid-{self.uid}",
+                "labels": labels,
+                "ownerReferences": [{"uid": current["metadata"]["uid"]}],
+            },
             "status": {"phase": "Pending", "podIP": f"10.0.0.{self.uid % 250}", "containerStatuses": [status]},
         }
         return self.keep("Pod", str(pod["metadata"]["name"]), pod)  # type: ignore[index]
@@ -282,14 +290,39 @@ class Cluster:
         }  # fmt: skip
         if found["status"] != before:
             self.keep("Deployment", name, found)
-        endpoints = [{"addresses": [one["status"]["podIP"]], "conditions": {"ready": one in ready}}
-                     for one in (*new, *old)]  # fmt: skip
-        if ("Service", name) in self.objects:
+        for one in (*new, *old):
+            one["status"]["conditions"] = [{"type": "Ready", "status": "True" if one in ready else "False"}]
+        self.endpoints(name)
+
+    def endpoints(self, name: str) -> None:
+        """Of a Service, if there is one: the pods that its selector chooses."""
+        if service := self.objects.get(("Service", name)):
+            endpoints = [_endpoint(one) for one in self.of("Pod") if _is_chosen(one, service)]
             self.objects["EndpointSlice", f"{name}-x"] = {
                 "kind": "EndpointSlice", "endpoints": endpoints,
                 "metadata": {"name": f"{name}-x", "labels": {"kubernetes.io/service-name": name}},
             }  # fmt: skip
 
+    def other_pods(self, app: str, count: int) -> None:
+        """Pods that belong to nobody and are well."""
+        for number in range(count):
+            self.uid += 1
+            status = {"phase": "Running", "podIP": f"10.1.0.{number}", "containerStatuses": [],
+                      "conditions": [{"type": "Ready", "status": "True"}]}  # fmt: skip
+            meta = {"name": f"{app}-{number}", "uid": f"uid-{self.uid}", "labels": {"app": app, HASH: "other"}}
+            self.keep("Pod", f"{app}-{number}", {"kind": "Pod", "metadata": meta, "status": status})
+
     def shown(self, found: Object) -> Any:
         """As it is sent: what is changed later does not change it."""
         return json.loads(json.dumps(found))
+
+
+def _is_chosen(pod: Object, service: Object) -> bool:
+    chosen: bool = service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    return chosen
+
+
+def _endpoint(pod: Object) -> Object:
+    ready = any(one["status"] == "True" for one in pod["status"].get("conditions") or [])
+    reference = {"kind": "Pod", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
+    return {"addresses": [pod["status"]["podIP"]], "conditions": {"ready": ready}, "targetRef": reference}

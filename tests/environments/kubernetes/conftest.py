@@ -3,10 +3,14 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.accounts.models import Person
+from controlplane.operations.states import State
+from deployments.models import Release
 from environments.models import Environment, Placement, Service
+from tests.environments.kubernetes.answering import deploy, the_clock_looks
 from tests.environments.kubernetes.cluster import Cluster
 from tests.environments.kubernetes.server import TOKEN, served
-from tests.environments.kubernetes.town import NAME, QUICK, Town
+from tests.environments.kubernetes.town import IMAGE, NAME, QUICK, Town, digest_of_release
 
 
 @pytest.fixture
@@ -27,3 +31,18 @@ def town(data_dir: Path, db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[
             environment=environment, service=service, instances=[{"name": "production-1"}]
         )
         yield Town(placement, api)
+
+
+@pytest.fixture
+def deployed(town: Town, alice: Person) -> Town:
+    """1.4.0 by a deployment of alice, at which the clock has looked; 1.5.0 and 1.6.0 are known too."""
+    for version in ("1.4.0", "1.5.0", "1.6.0"):
+        Release.objects.create(
+            service=town.placement.service, version=version, image=f"{IMAGE}:{version}", ci="passed",
+            digest=digest_of_release(version),
+        )  # fmt: skip
+    assert deploy(town, alice).state == State.SUCCEEDED
+    town.placement.refresh_from_db()
+    town.fence = 10_000  # a hand comes after all workers
+    assert the_clock_looks() == []
+    return town

@@ -12,6 +12,8 @@ Object = dict[str, Any]
 Path = tuple[str, ...]
 Leaves = dict[Path, Any]
 
+# Replaced as a whole, by whoever changes anything in them.
+WHOLE = ("selector",)
 KEYS = {"containers": ("name",), "env": ("name",), "ports": ("containerPort", "port")}
 # Whoever names these manages nothing by it.
 IDENTITY = (("apiVersion",), ("kind",))
@@ -20,7 +22,7 @@ OF_THE_SERVER = ("name", "namespace", "uid", "resourceVersion", "generation", "m
 
 def leaves_of(value: Any, path: Path = ()) -> Leaves:
     """Every field by its path."""
-    if isinstance(value, dict) and value:
+    if isinstance(value, dict) and value and path[-1:] not in [(name,) for name in WHOLE]:
         found: Leaves = {}
         for key, below in value.items():
             found |= leaves_of(below, (*path, key))
@@ -97,7 +99,7 @@ class Managed:
             if (other, operation) == (manager, "Apply"):
                 continue
             different = [path for path in sorted(paths & wanted.keys()) if self.leaves.get(path) != wanted[path]]
-            found += [(other, "." + ".".join(path)) for path in different]
+            found += [(other, _said(path)) for path in different]
         return found
 
     def apply(self, manager: str, document: Object) -> None:
@@ -127,17 +129,47 @@ class Managed:
         self.leaves = laid_over(self.leaves, wanted)
         self.managers.setdefault((manager, "Update"), set()).update(wanted)
 
-    def keep_only(self, entries: list[Object]) -> None:
+    def rewrite(self, entries: list[Object]) -> None:
         """Somebody wrote another `metadata.managedFields`: who is not in it manages nothing."""
-        left = {(one["manager"], one["operation"]) for one in entries}
-        self.managers = {who: paths for who, paths in self.managers.items() if who in left}
+        self.managers = {(one["manager"], one["operation"]): set(_paths(one["fieldsV1"])) for one in entries}
 
-    def shown(self) -> list[Object]:
-        """As `metadata.managedFields` names them."""
+    def shown(self, version: str) -> list[Object]:
+        """As `metadata.managedFields` names them, in a version of the API."""
         return [
-            {"manager": name, "operation": operation, "fieldsType": "FieldsV1", "fieldsV1": _fields_v1(paths)}
+            {
+                "manager": name,
+                "operation": operation,
+                "apiVersion": version,
+                "fieldsType": "FieldsV1",
+                "fieldsV1": _fields_v1(paths),
+            }
             for (name, operation), paths in self.managers.items()
         ]
+
+
+def _said(path: Path) -> str:
+    """`.spec.containers[name="web"].image`"""
+    text = ""
+    for position, key in enumerate(path):
+        name, _, value = key.partition("=")
+        element = position and name in KEYS.get(path[position - 1], ())
+        text += f"[{name}={value if value.isdigit() else json.dumps(value)}]" if element else f".{key}"
+    return text
+
+
+def _paths(fields: Object, path: Path = ()) -> list[Path]:
+    """The way back from `_fields_v1`."""
+    below = {name: inner for name, inner in fields.items() if name != "."}
+    if not below:
+        return [path] if path else []
+    found: list[Path] = []
+    for name, inner in below.items():
+        kind, _, key = name.partition(":")
+        if kind == "k":
+            ((key, value),) = json.loads(key).items()
+            key = f"{key}={value}"
+        found += _paths(inner, (*path, key))
+    return found
 
 
 def _fields_v1(paths: Iterable[Path]) -> Object:

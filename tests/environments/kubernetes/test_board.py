@@ -1,72 +1,19 @@
 """Somebody changes a Deployment in the cluster: the board says so at the clock's next look, and both answers work."""
 
-from datetime import timedelta
-
 import pytest
-from django.db.models.functions import Now
 from django.test import Client
 
-from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
-from controlplane.clock.registry import duties
-from controlplane.operations import engine
 from controlplane.operations.models import Operation
 from controlplane.operations.states import State
-from deployments.adoption import request_adoption
-from deployments.models import Release
-from deployments.services import request_deployment
-from environments.drift import EVERY
-from environments.models import DriftWatch
+from tests.environments.kubernetes.answering import adopt, asked, carried_out, set_image, the_clock_looks
 from tests.environments.kubernetes.server import Fault
-from tests.environments.kubernetes.town import IMAGE, NAME, Town, digest_of_release
+from tests.environments.kubernetes.town import NAME, Town, digest_of_release
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ADOPT = f"/environments/production/adopt/{NAME}"
 REDEPLOY = f"/environments/production/deploy?service={NAME}&amp;version=1.4.0"
-
-
-@pytest.fixture
-def deployed(town: Town, alice: Person) -> Town:
-    """1.4.0 by a deployment of alice; 1.5.0 is known too."""
-    for version in ("1.4.0", "1.5.0"):
-        Release.objects.create(
-            service=town.placement.service, version=version, image=f"{IMAGE}:{version}", ci="passed",
-            digest=digest_of_release(version),
-        )  # fmt: skip
-    assert deploy(town, alice).state == State.SUCCEEDED
-    town.placement.refresh_from_db()
-    the_clock_looks()
-    return town
-
-
-def deploy(town: Town, person: Person) -> Operation:
-    """1.4.0, asked for and carried out."""
-    release = Release.objects.get(version="1.4.0")
-    environment = town.placement.environment
-    environment.refresh_from_db()
-    operation = request_deployment(Actor(person), environment=environment, release=release, reason="because")
-    engine.run(operation.pk, "w1")
-    operation.refresh_from_db()
-    return operation
-
-
-def the_clock_looks() -> None:
-    """The time until the next look has gone by."""
-    (duty,) = (one for one in duties() if one.name == "look for drift")
-    if DriftWatch.objects.exists():
-        assert DriftWatch.objects.filter(due_at__lte=Now() + timedelta(seconds=EVERY)).exists()
-        DriftWatch.objects.update(due_at=Now() - timedelta(seconds=1))
-    assert duty.function() == 1
-
-
-def set_image(town: Town, version: str) -> None:
-    """As `kubectl set image` does."""
-    container = {"name": NAME, "image": f"{IMAGE}@{digest_of_release(version)}"}
-    town.cluster.update(
-        "Deployment", NAME, {"spec": {"template": {"spec": {"containers": [container]}}}}, "kubectl-set"
-    )
-    town.cluster.settle()
 
 
 def seen(client: Client, person: Person, path: str = "/") -> str:
@@ -105,8 +52,7 @@ def test_what_runs_is_adopted(client: Client, deployed: Town, alice: Person) -> 
     the_clock_looks()
     assert "Adopt 1.5.0" in seen(client, alice, ADOPT)
     changes = len(deployed.api.changes())
-    operation = request_adoption(Actor(alice), deployed.placement, reason="the hotfix was right")
-    engine.run(operation.pk, "w1")
+    adopt(deployed, alice)
     deployed.placement.refresh_from_db()
     assert (deployed.placement.version, len(deployed.api.changes())) == ("1.5.0", changes)
     the_clock_looks()
@@ -117,11 +63,11 @@ def test_what_was_deployed_is_deployed_again(client: Client, deployed: Town, ali
     set_image(deployed, "1.5.0")
     the_clock_looks()
     assert "apply Deployment" in seen(client, alice, REDEPLOY.replace("&amp;", "&"))
-    refused = deploy(deployed, alice)
-    assert refused.state == State.FAILED
-    assert "image is managed by kubectl-set" in page_of(client, alice, refused)
-    deployed.settings(force=True)
-    assert deploy(deployed, alice).state == State.SUCCEEDED
+    operation = asked(deployed, alice)
+    shown = page_of(client, alice, operation)
+    assert "containers[name=&quot;pitchey-backend&quot;].image of Deployment" in shown
+    assert "managed by kubectl-set" in shown and "taken back" in shown
+    assert carried_out(operation).state == State.SUCCEEDED, operation.outcome
     assert deployed.pods() == [digest_of_release("1.4.0")] * 3
     the_clock_looks()
     assert "differs" not in seen(client, alice)

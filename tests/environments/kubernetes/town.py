@@ -8,7 +8,7 @@ from controlplane.operations.models import Operation, Step
 from controlplane.operations.plans import StepSpec
 from controlplane.operations.states import State
 from environments.drivers import DRIVERS
-from environments.drivers.base import Rollout, Running, Software, Target
+from environments.drivers.base import Rollout, Running, Scaling, Software, Target
 from environments.models import Placement
 from environments.targets import target_of
 from tests.environments.fleet import Worker
@@ -118,3 +118,8 @@ class Town:
     def pods(self) -> list[str]:
         """The digests of the pods there are."""
         return [one["status"]["containerStatuses"][0]["imageID"].partition("@")[2] for one in self.cluster.of("Pod")]
+
+    def scaled_to(self, count: int) -> list[StepSpec]:
+        """The steps of a recovery that asks for so many pods."""
+        scaling: Scaling = DRIVER.scale(self.target, count, None, key="there")
+        return [*scaling.begin, *scaling.wait]
