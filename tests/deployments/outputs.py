@@ -2,10 +2,13 @@
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import ahocorasick
 import redis
+from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.db import connection
 from django.test import Client
@@ -13,13 +16,17 @@ from django.urls import NoReverseMatch, get_resolver, reverse
 
 from controlplane.accounts.models import Person, Role
 from controlplane.api import api
+from controlplane.audit import export as audit_export
 from controlplane.embedded.processes import wait_until
+from incidents import export as incident_export
+from incidents.models import Incident
+from incidents.rules import export as rules_export
 from tests.api.conftest import token
+from tests.live.rows import Stream
 from tests.operations.test_masking import FORMS
 
 Found = Iterator[tuple[str, str]]
 END = b"the end of what is searched"
-# A page that answers with a stream of its own would be waited for.
 NO_PAGE = ("sign-out", "logout")
 
 
@@ -28,6 +35,8 @@ class Listener:
 
     def __init__(self) -> None:
         self._client = redis.Redis.from_url(settings.REDIS_URL)
+        # What is stored is read as Redis dumps it, and a compressed secret is found by nobody.
+        self._client.config_set("rdbcompression", "no")
         self.heard: list[bytes] = []
 
     def __enter__(self) -> "Listener":
@@ -40,10 +49,10 @@ class Listener:
 
     def _listen(self) -> None:
         for message in self._channel.listen():
-            data = message["data"]
-            if data == END:
+            if message["data"] == END:
                 return
-            self.heard.append(data if isinstance(data, bytes) else str(data).encode())
+            if message["type"] == "pmessage":  # the first only says that it listens
+                self.heard.append(message["data"])
 
     def __exit__(self, *error: object) -> None:
         self._client.publish("end", END)
@@ -56,7 +65,7 @@ class Listener:
             yield f"ring {number}", data.decode(errors="replace")
         for key in self._client.scan_iter():
             stored: Any = self._client.dump(key)
-            yield f"key {key!r}", (stored or b"").decode("latin-1")
+            yield f"key {key!r}", (stored or b"").decode(errors="replace")
 
 
 def database() -> Found:
@@ -69,22 +78,70 @@ def database() -> Found:
                 yield f"table {table}", row
 
 
-def pages(person: Person, names: Mapping[str, Any]) -> Found:
-    """Every page that needs no name, or only some of these, as this person gets it by GET."""
-    client = Client(raise_request_exception=False)
-    client.force_login(person)
+def pages(person: Person, names: Mapping[str, Any], *, of: str = "") -> Found:
+    """Every page that needs no name, or only some of these, as this person gets it by GET.
+
+    of: only those that need this name.
+    """
+    client = signed_in(person)
     for name, (possibilities, *_) in sorted(_named().items()):
         for _, wanted in possibilities:
             known = {one: names[one] for one in wanted if one in names}
-            if len(known) < len(wanted) or name in NO_PAGE:
+            if len(known) < len(wanted) or name in NO_PAGE or (of and of not in known):
                 continue
             try:
                 address = reverse(name, kwargs=known)
             except NoReverseMatch:
                 continue
-            answer: Any = client.get(address)
-            content = answer.getvalue() if answer.streaming and not answer.is_async else b""
-            yield f"page {address} ({answer.status_code})", (content or getattr(answer, "content", b"")).decode()
+            yield page(client, address)
+
+
+def signed_in(person: Person) -> Client:
+    """Their browser; an error of the server's is a page too."""
+    client = Client(raise_request_exception=False)
+    client.force_login(person)
+    return client
+
+
+def page(client: Client, address: str) -> tuple[str, str]:
+    """What is found at an address, to its end when it comes piece by piece."""
+    answer: Any = client.get(address)
+    content = async_to_sync(_whole)(answer) if answer.streaming else answer.content
+    return f"page {address} ({answer.status_code})", content.decode()
+
+
+async def _whole(answer: Any) -> bytes:
+    if not answer.is_async:
+        return b"".join(answer)
+    return b"".join([part async for part in answer])
+
+
+def downloads(person: Person, incident: Incident) -> Found:
+    """Each file that is offered, in each of its forms: the audit trail, an incident's timeline, the alert rules."""
+    client = signed_in(person)
+    offered: tuple[tuple[str, dict[str, int], Iterable[str]], ...] = (
+        ("audit-download", {}, audit_export.FORMATS), ("alert-rules-export", {}, rules_export.FORMATS),
+        ("incident-export", {"pk": incident.pk}, incident_export.FORMATS),
+    )  # fmt: skip
+    for name, names, forms in offered:
+        for form in forms:
+            where, text = page(client, reverse(name, kwargs={**names, "form": form}))
+            yield where.replace("page", "download"), text
+
+
+def streamed(port: int, person: Person, path: str) -> Found:
+    """A live stream of something that has ended, to its end."""
+    stream = live(port, person, path)
+    for message in stream.messages():
+        yield f"stream {path}", f"{message.event} {message.data}"
+        if message.event == "end":
+            break
+    stream.close()
+
+
+def live(port: int, person: Person, path: str) -> Stream:
+    """A live stream, open."""
+    return Stream(port, path, Cookie=f"{settings.SESSION_COOKIE_NAME}={signed_in(person).session.session_key}")
 
 
 def _named() -> dict[str, Any]:
@@ -106,15 +163,29 @@ def answers(person: Person, names: Mapping[str, Any]) -> Found:
             yield f"API {address} ({answer.status_code})", answer.content.decode()
 
 
-def forms_of(secret: str) -> dict[str, str]:
-    """How it may be spelled: plain, in a URL, in base64, in hex, in JSON."""
-    return {name: spelled(secret) for name, spelled in FORMS.items()}
+def forms_of(secret: str) -> set[str]:
+    """How it may be spelled: plain, in a URL, in base64, in hex, in JSON; and each of these in the midst of base64."""
+    spelled = {spell(secret) for spell in FORMS.values()}
+    return spelled | {form for one in spelled for form in _amid_base64(one)}
+
+
+def _amid_base64(text: str) -> Iterator[str]:
+    """As a part of something longer, such as a message of Celery's: what does not depend on what stands beside it."""
+    raw = text.encode()
+    for before in range(3):
+        coded = b64encode(b"-" * before + raw + b"---").decode()
+        inner = coded[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6]
+        yield inner
+        yield inner.replace("+", "-").replace("/", "_")
 
 
 def where(secret: str, found: Found) -> list[str]:
     """The places that have the secret in any form; JSON is searched as text and as what it says."""
-    forms = set(forms_of(secret).values())
-    return [place for place, text in found if any(form in text or form in _plain(text) for form in forms)]
+    forms = ahocorasick.Automaton()  # one pass, however many forms there are
+    for form in forms_of(secret):
+        forms.add_word(form, form)
+    forms.make_automaton()
+    return [place for place, text in found if any(next(forms.iter(one), None) for one in (text, _plain(text)))]
 
 
 def _plain(text: str) -> str:
