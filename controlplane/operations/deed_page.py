@@ -9,10 +9,19 @@ from controlplane.web.tones import Tone
 
 SHOWN = 60  # changes listed; what differs is said whichever it is
 END_WORDS = {
+    Deed.End.NOBODY_KNOWS: "Nobody asked what is there now: that is done after a success, where somebody can be asked.",
     Deed.End.DUE: "What is there now is being asked.",
     Deed.End.AS_PLANNED: "What was there right after the end is what the plan promised.",
     Deed.End.OVERTAKEN: "Another operation began right after it, so what it left could not be seen any more.",
     Deed.End.UNHEARD: "What is there now could not be asked. Look at the environment.",
+}
+# Beside the heading: that every change is explained says nothing of what there is in the end.
+EXPLAINED = {
+    Deed.End.NOBODY_KNOWS: "explained by the plan, its end was not asked",
+    Deed.End.DUE: "explained by the plan, its end is being asked",
+    Deed.End.AS_PLANNED: "as planned",
+    Deed.End.OVERTAKEN: "explained by the plan, its end not seen",
+    Deed.End.UNHEARD: "explained by the plan, its end not known",
 }
 
 
@@ -68,19 +77,19 @@ class DeedPage:
 
     @property
     def tone(self) -> Tone:
-        """Red for any difference."""
+        """Red for any difference; green only where the end was seen."""
         if self.differences:
             return Tone.BAD
         if self.deed is None or self.deed.end == Deed.End.DUE:
             return Tone.BUSY
-        return Tone.IDLE if self.deed.end in (Deed.End.UNHEARD, Deed.End.OVERTAKEN) else Tone.OK
+        return Tone.OK if self.deed.end == Deed.End.AS_PLANNED else Tone.IDLE
 
     @property
     def word(self) -> str:
         """The same in words."""
         if self.differences:
             return "differs from the plan"
-        return "explained so far" if self.deed is None else "as planned"
+        return "explained so far" if self.deed is None else EXPLAINED[Deed.End(self.deed.end)]
 
     @property
     def end(self) -> str:

@@ -33,7 +33,7 @@ def test_what_is_explained_says_by_which_step(client: Client, ask: Ask, dana: Pe
     shown = page(client, dana, done(ask, "one"), "operation")
     assert "1 change, each explained by a step of the plan" in shown
     assert "bring one" in shown
-    assert "as planned" in shown
+    assert "explained by the plan" in shown
     assert "Not what was approved" not in shown
 
 
@@ -48,6 +48,29 @@ def test_what_it_left_is_a_difference_too(client: Client, ask: Ask, dana: Person
     operation = done(ask, "one")
     Deed.objects.update(end=Deed.End.DIFFERS, end_differences=["one runs 1.4.0, not 1.5.0"])
     assert "in the end: one runs 1.4.0, not 1.5.0" in page(client, dana, operation)
+
+
+@pytest.mark.parametrize(
+    ("end", "tone", "words"),
+    [
+        (Deed.End.AS_PLANNED, "ok", "as planned"),
+        (Deed.End.DUE, "busy", "explained by the plan, its end is being asked"),
+        (Deed.End.OVERTAKEN, "idle", "explained by the plan, its end not seen"),
+        (Deed.End.UNHEARD, "idle", "explained by the plan, its end not known"),
+        (Deed.End.NOBODY_KNOWS, "idle", "explained by the plan, its end was not asked"),
+    ],
+)
+def test_as_planned_is_said_only_where_the_end_was_seen(  # noqa: PLR0917 (fixtures)
+    client: Client, ask: Ask, dana: Person, end: Deed.End, tone: str, words: str
+) -> None:
+    operation = done(ask, "one")
+    Deed.objects.update(end=end)
+    found = deed_page.DeedPage(operation)
+    assert (found.tone, found.word) == (tone, words)
+    shown = page(client, dana, operation)
+    assert words in shown
+    assert ("as planned" in shown) == (end == Deed.End.AS_PLANNED)
+    assert found.end in shown and found.end
 
 
 def test_while_it_runs_it_says_what_was_done_so_far(client: Client, ask: Ask, dana: Person) -> None:
