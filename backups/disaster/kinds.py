@@ -166,6 +166,8 @@ KINDS = tuple(
     Kind(
         key=key, label=label, facts=_facts, plan=_plan, gates=_gates, secrets=_secrets, finished=_finished,
         facts_template=TEMPLATE,
+        # Who came back must not serve people, least of all while nobody may do anything about it.
+        takes_away=key == FENCE,
     )
     for key, label in LABELS.items()
 )  # fmt: skip

@@ -25,7 +25,7 @@ from controlplane.operations.doorbell import ring_workers
 from controlplane.operations.errors import OperationError, StepError
 from controlplane.operations.events import NewEvent, append, storable
 from controlplane.operations.gates import failed_gates, pending_gates, set_aside_by
-from controlplane.operations.models import Event, Operation, OperationLock
+from controlplane.operations.models import Event, Halt, Operation, OperationLock
 from controlplane.operations.plans import Plan
 from controlplane.operations.queue import queue_before, turn_in_the_background
 from controlplane.operations.registry import Demand, kind_of
@@ -138,7 +138,7 @@ def _start_if_it_may(operation: Operation, worker: str) -> Claim | None:
             text=f"started by worker {worker}", data={"fence": fence, **set_aside_by(gates)},
             started_at=Now(), worker=worker, fence=fence, lease_until=_lease(), outcome="", gate_pending_since=None,
         )  # fmt: skip
-        halt = standing()  # since a moment ago; whoever stops it from now on stops what has started
+        halt = _halt_of(operation)  # since a moment ago; whoever stops it from now on stops what has started
         transaction.set_rollback(halt is not None)
     if halt:
         _waits(operation, f"waits: {words_of(halt)}")
@@ -146,8 +146,13 @@ def _start_if_it_may(operation: Operation, worker: str) -> Claim | None:
     return Claim(operation.pk, worker, fence, asked)
 
 
+def _halt_of(operation: Operation) -> Halt | None:
+    """The stop of the world that holds it; whatever only takes away is held by none."""
+    return None if kind_of(operation).takes_away else standing()
+
+
 def _is_stopped(operation: Operation) -> bool:
-    halt = standing()
+    halt = _halt_of(operation)
     if halt is not None:
         _waits(operation, f"waits: {words_of(halt)}")
     return halt is not None
@@ -229,7 +234,8 @@ def _pass_the_turn(operation: Operation) -> None:
 
 def _is_behind_another(operation: Operation) -> bool:
     first = queue_before(operation).first()
-    if first is None:
+    # What is held by the stop of the world holds up nobody whom that lets pass.
+    if first is None or (kind_of(operation).takes_away and standing()):
         return False
     _waits(operation, f"waits behind operation {first.pk}: {first.title}")
     return True

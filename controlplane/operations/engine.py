@@ -202,7 +202,10 @@ class Execution:
     ) -> bool:  # fmt: skip
         """What was said so far, then the step's new state with its event, under the fence. See `write_step`."""
         self.log.flush()
-        return write_step(step, state, event, fence=self.claim.fence, error=error, timeout=timeout, yields=yields)
+        return write_step(
+            step, state, event, fence=self.claim.fence, error=error, timeout=timeout, yields=yields,
+            goes_on=kind_of(self.operation).takes_away,
+        )  # fmt: skip
 
     # --- how it ends ------------------------------------------------------------------------------
 
@@ -221,7 +224,8 @@ class Execution:
         """Whether this worker has to leave it, ended or standing still, before the step."""
         where = step.spec["group"] or step.spec["title"]
         self.lease.renew()
-        while self.lease.world_stopped and not self.lease.cancel_requested:
+        held = not kind_of(self.operation).takes_away
+        while held and self.lease.world_stopped and not self.lease.cancel_requested:
             self.log.flush()
             if pause(self.operation.pk, self.claim.fence, where):
                 return True

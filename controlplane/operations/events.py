@@ -66,7 +66,7 @@ WRITE_STEP = """
 WITH op AS (
     UPDATE operations_operation SET last_seq = last_seq + 1
     WHERE id = %(operation)s AND fence = %(fence)s AND state = ANY(%(states)s)
-        AND NOT (%(yields)s AND EXISTS (SELECT FROM operations_halt WHERE released_at IS NULL))
+        AND NOT (%(held)s AND EXISTS (SELECT FROM operations_halt WHERE released_at IS NULL))
     RETURNING id, last_seq
 ), step AS (
     UPDATE operations_step SET
@@ -86,19 +86,20 @@ SELECT op.last_seq, step.attempt, step.deadline FROM op, step
 
 def write_step(
     step: Step, state: StepState, event: NewEvent, *, fence: int, error: str = "", timeout: float | None = None,
-    yields: bool = False,
+    yields: bool = False, goes_on: bool = False,
 ) -> bool:  # fmt: skip
     """Change a step and tell of it, in one statement: what the engine writes twice a step.
 
     timeout: seconds, given with an intent alone; it counts the attempt and sets the stored deadline. yields: it is
-    written only while nobody has asked to stop the operation, or the world; returns whether it was. Otherwise raises
-    LeaseLost, and writes nothing, when the operation is not executing under the fence any more.
+    written only while nobody has asked to stop the operation, or the world, unless it `goes_on` in one that is stopped;
+    returns whether it was. Otherwise raises LeaseLost, and writes nothing, when the operation is not executing under
+    the fence any more.
     """
     values: dict[str, Any] = {
         "operation": step.operation_id,
         "fence": fence,
         "states": [State.RUNNING] if yields else sorted(EXECUTING),
-        "yields": yields,
+        "held": yields and not goes_on,
         "state": state,
         "error": storable(error),
         "intent": timeout is not None,

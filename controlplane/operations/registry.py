@@ -124,6 +124,8 @@ class Kind:
     finished: called in the finishing transaction, once, when the operation has ended in any way.
     result: asked once after it succeeded (network allowed, outside of any transaction): in which points what there is
         now differs from what the plan promised, in words. Raises StepError when it cannot be asked.
+    takes_away: it only takes something away that must not be there (a side that came back and could serve people), so it
+        starts and goes on while the world is stopped.
     background: long and nobody waits for it: only so many of these run at once, so that others find a free worker.
     """
 
@@ -137,6 +139,7 @@ class Kind:
     secrets: Callable[[Operation], list[str]] = lambda operation: []
     finished: Callable[[Operation], None] = lambda operation: None
     result: Callable[[Operation], list[str]] | None = None
+    takes_away: bool = False
     background: bool = False
     # A partial that says what the operation is about; it gets `operation`.
     facts_template: str = ""
@@ -166,6 +169,11 @@ def kind_of(operation: Operation) -> Kind:
 def background_kinds() -> list[str]:
     """The keys of all kinds that run in the background."""
     return [kind.key for kind in _kinds.values() if kind.background]
+
+
+def labels_that_take_away() -> list[str]:
+    """The labels of all kinds that the stop of the world does not hold."""
+    return [kind.label for kind in _kinds.values() if kind.takes_away]
 
 
 def step_function(name: str) -> StepFunction:

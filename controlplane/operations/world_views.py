@@ -13,6 +13,7 @@ from controlplane.operations.access import visible_operations
 from controlplane.operations.answers import status_of
 from controlplane.operations.errors import OperationError
 from controlplane.operations.models import Halt
+from controlplane.operations.registry import labels_that_take_away
 from controlplane.operations.states import EXECUTING, State
 
 SHOWN = 50
@@ -30,6 +31,7 @@ def _page(request: HttpRequest, problem: str = "", status: int = 200) -> HttpRes
     context = {
         "executing": operations.filter(state__in=EXECUTING).order_by("pk")[:SHOWN],
         "queued": operations.filter(state=State.QUEUED).order_by("queued_at", "pk")[:SHOWN],
+        "not_held": labels_that_take_away(),
         "before": Halt.objects.exclude(released_at=None).order_by("-pk")[:10],
         "problem": problem,
         "said": request.POST,

@@ -6,17 +6,20 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.test import Client
 
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.audit.models import Entry
-from controlplane.operations import boundaries, claims, engine, ticks, transitions
+from controlplane.operations import boundaries, claims, engine, registry, ticks, transitions
 from controlplane.operations import world as the_world
 from controlplane.operations.errors import Conflict, Invalid
 from controlplane.operations.events import write_step
 from controlplane.operations.models import Halt, Operation, Step
 from controlplane.operations.plans import Plan
+from controlplane.operations.registry import Kind
 from controlplane.operations.states import Answer, State, StepState
+from tests.operations import recipes
 from tests.operations.conftest import Ask
 from tests.operations.recipes import World, plan_of, step
 
@@ -264,3 +267,39 @@ def test_one_switch(ada: Person) -> None:
         ("world.released", "Ada", "looked at it"),
         ("world.stopped", "Ada", "bad feeling"),
     ]
+
+
+@pytest.fixture
+def taking_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kind beside the sample that only takes away."""
+    kind = Kind(**{**recipes.SAMPLE.__dict__, "key": "fence", "label": "late fence of the tests", "takes_away": True})
+    monkeypatch.setitem(registry._kinds, "sample-fence", kind)
+
+
+@pytest.mark.usefixtures("taking_away")
+def test_what_only_takes_away_starts_and_goes_on_and_is_behind_nobody(ask: Ask, world: World, ada: Person) -> None:
+    held, fence = ask(), ask()
+    Operation.objects.filter(pk=fence.pk).update(kind="sample-fence")
+    stop(ada)
+    assert not engine.run(held.pk, "w1")
+    assert engine.run(fence.pk, "w1")
+    assert (state(fence), state(held)) == (State.SUCCEEDED, State.QUEUED)
+
+
+@pytest.mark.usefixtures("taking_away")
+def test_what_only_takes_away_does_not_stand_still(ask: Ask, ada: Person) -> None:
+    fence = ask(plan_of("a", "b", "c"))
+    Operation.objects.filter(pk=fence.pk).update(kind="sample-fence")
+    stop_during("a", ada)
+    assert engine.run(fence.pk, "w1")
+    assert state(fence) == State.SUCCEEDED
+
+
+@pytest.mark.usefixtures("taking_away")
+def test_the_page_of_the_switch_names_it(client: Client, ada: Person) -> None:
+    client.force_login(ada)
+    assert "late fence of the tests" in client.get("/world").content.decode()
+
+
+def test_only_the_late_fence_is_not_held() -> None:
+    assert registry.labels_that_take_away() == ["late fence"]
