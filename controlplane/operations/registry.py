@@ -124,7 +124,7 @@ class Kind:
     finished: called in the finishing transaction, once, when the operation has ended in any way.
     result: asked once after it succeeded (network allowed, outside of any transaction): in which points what there is
         now differs from what the plan promised, in words. Raises StepError when it cannot be asked.
-    takes_away: it only takes something away that must not be there (a side that came back and could serve people), so it
+    takes_away: it only takes away what must not be there (a side that came back and could serve people), so it
         starts and goes on while the world is stopped.
     background: long and nobody waits for it: only so many of these run at once, so that others find a free worker.
     """
