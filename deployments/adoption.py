@@ -50,7 +50,7 @@ def adoption_plan(placement: Placement, release: Release, running: list[Running]
         "service": service,
         "version": release.version,
         "digest": release.digest,
-        "instances": {one.instance: one.digest for one in running if one.version},
+        "instances": {one.instance: one.digest for one in running if one.version or one.digest},
     }
     title = f"see that {release.version} still runs"
     step = StepSpec("see", title, "adoption.see", arguments, service, retry=Retry(3, 1.0), safe_point=True)

@@ -128,8 +128,7 @@ def after_switch(situation: Situation, to: Software, settings: BlueGreenSettings
     colours = colours_of(situation, settings)
     if _on(situation.at(colours.live), to):
         return situation
-    new = {"version": to.version, "digest": to.digest, "image": to.image, "reference": ""}
-    running = [replace(one, **new) if one.instance in colours.idle else one for one in situation.running]
+    running = [one.after(situation.target, to) if one.instance in colours.idle else one for one in situation.running]
     balanced = replace(colours.balanced, weights=colours.switched)
     return replace(situation, running=running, balanced=balanced, deployed=to.digest)
 

@@ -18,8 +18,10 @@ def rolling_plan(driver: Driver, situation: Situation, to: Software) -> Plan:
 
 def summary_of(situation: Situation, to: Software, before: Sequence[Running], how: str = "") -> str:
     """What the plan does, in one sentence. how: in what way, in words."""
-    target = situation.target
-    return f"{target.service} {to.version} to {target.environment}, from {versions(before)}{how and f', {how}'}"
+    target, was = situation.target, versions(before)
+    if any(one.stranger for one in before):
+        was = f"{was}{AND}what somebody else started".removeprefix(f"nothing{AND}")
+    return f"{target.service} {to.version} to {target.environment}, from {was}{how and f', {how}'}"
 
 
 def versions(running: Sequence[Running]) -> str:

@@ -56,7 +56,9 @@ class Software:
 class Running:
     """What runs at one instance now. version "": nothing runs.
 
-    address: where it answers, where that is not the instance's address any more; else "".
+    address: where it answers, where that is not the instance's address any more; else "". stranger: the id of what has
+    the instance's name there and was not started by the control plane, running or not; only a plan that names it may
+    remove it.
     """
 
     instance: str
@@ -66,10 +68,12 @@ class Running:
     # What the driver must remember to put it back (a task definition's ARN, say).
     reference: str = ""
     address: str = ""
+    stranger: str = ""
 
     def after(self, target: Target, to: Software) -> "Running":
         """What there will be once `to` was deployed. What is in the reference nobody knows yet."""
-        return replace(self, version=to.version, digest=to.digest, image=to.image, reference="", address="")
+        new = {"version": to.version, "digest": to.digest, "image": to.image}
+        return replace(self, **new, reference="", address="", stranger="")
 
 
 @dataclass(frozen=True)

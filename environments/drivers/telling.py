@@ -8,7 +8,7 @@ from typing import Any
 
 from controlplane.operations.registry import StepContext
 
-STARTED, STOPPED = "started", "stopped"
+STARTED, STOPPED, REMOVED = "started", "stopped", "removed"
 DEREGISTERED, REGISTERED = "deregistered", "registered"
 
 

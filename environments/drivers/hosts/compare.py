@@ -33,7 +33,7 @@ from environments.drivers.hosts.settings import (
     recipe_of,
     setting,
 )
-from environments.drivers.hosts.steps import BEFORE, shape_of
+from environments.drivers.hosts.steps import BEFORE, called, shape_of
 from environments.image_names import repository_of
 from environments.secrets import Reference
 from environments.side_by_side import ask_all
@@ -90,13 +90,17 @@ def _look_at(target: Target, host: str, deployed: Software) -> _Look:
         with Engine.at(settings) as engine:
             image_id = engine.image_id(f"{repository_of(deployed.image)}@{deployed.digest}")
             there = [(one, engine.find(name_of(target, one))) for one in here]
+            digests = {one.id: engine.digests_of(one) for _, one in there if one is not None and not one.is_ours}
             surplus = list(_surplus(target, host, engine))
     except StepError as error:
         names = ", ".join(one.name for one in here)
         why = f"{names}: {host}: {error}"
         return _Look(unheard=[Unheard(subject, why) for subject in (*(one.name for one in here), host)])
     for instance, found in there:
-        look.differences += _differences(target, instance, found, deployed, image_id)
+        if found is not None and found.is_running and not found.is_ours:
+            look.differences.append(_other_container(instance, found, deployed, digests[found.id]))
+        else:
+            look.differences += _differences(target, instance, found, deployed, image_id)
     running = [one for one, found in there if found is not None and found.is_running]
     _compare_registrations(target, running, look)
     look.differences += surplus
@@ -116,24 +120,31 @@ def _differences(
 def _absence(found: Container | None) -> str:
     if found is None:
         return "nothing runs"
+    if not found.is_ours:
+        return f"{called(found)}, which somebody else started, has its name and ended"
     return f"stopped on purpose, {found.version} ran" if found.is_held else f"{found.version} ended ({found.end})"
+
+
+def _other_container(instance: Instance, found: Container, deployed: Software, digests: list[str]) -> Difference:
+    """One that somebody else started under the instance's name: what is in it is known by its digest, if at all.
+
+    With the image of the release it is the release; but with which variables and settings, nobody knows.
+    """
+    words = f"{called(found)}, which somebody else started"
+    if deployed.digest in digests:
+        return Difference("environment", instance.name, "started with the configuration and settings of now", words)
+    return Difference("image", instance.name, f"{deployed.version} {deployed.digest}", f"{digests[0]}, {words}")
 
 
 def _other_image(instance: Instance, found: Container, deployed: Software, image_id: str) -> Iterator[Difference]:
     wanted = f"{deployed.version} {deployed.digest}"
-    if not found.is_ours:
-        # Nothing that could be adopted: what is in it is not known, and nobody's container is touched.
-        words = "a container of its name that was not started by this control plane: rename or remove it"
-        yield Difference("count", instance.name, f"{deployed.version} runs", words)
-    elif found.digest != deployed.digest:
+    if found.digest != deployed.digest:
         yield Difference("image", instance.name, wanted, f"{found.version} {found.digest}")
     elif image_id and found.image_id and image_id != found.image_id:
         yield Difference("image", instance.name, wanted, f"it says so, and runs the image {found.image_id}")
 
 
 def _other_environment(target: Target, instance: Instance, found: Container) -> Iterator[Difference]:
-    if not found.is_ours:
-        return
     wanted, had = target.settings.get("configuration", ""), found.labels.get("configuration", "")
     if wanted and had != wanted:
         yield Difference("environment", instance.name, f"the configuration {wanted}", f"the configuration {had}")

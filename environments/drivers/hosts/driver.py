@@ -22,7 +22,7 @@ from controlplane.operations.plans import ALREADY, StepSpec
 from controlplane.operations.registry import StepFunction
 from environments.drivers.base import Instance, Rollout, Running, Software, Target
 from environments.drivers.hosts.back import STEPS as BACK_STEPS
-from environments.drivers.hosts.engine import Container, Engine
+from environments.drivers.hosts.engine import Container
 from environments.drivers.hosts.health import STEPS as HEALTH_STEPS
 from environments.drivers.hosts.plan import AGAIN, TIMEOUT, Steps, asked, check_of, check_timeout, run_arguments
 from environments.drivers.hosts.pull import STEPS as PULL_STEPS
@@ -37,7 +37,7 @@ from environments.drivers.hosts.settings import (
     setting,
 )
 from environments.drivers.hosts.steps import STEPS as CONTAINER_STEPS
-from environments.drivers.hosts.steps import shape_of
+from environments.drivers.hosts.steps import at_host, called, shape_of
 from environments.drivers.ports import address_for
 
 ASKED_AT_ONCE = 16
@@ -75,7 +75,7 @@ class HostsDriver:
         before = {one.name: now.get(one.name, Running(one.name, "", "")) for one in target.instances}
         moved = [one for one in ordered(target) if _moves(before[one.name], to)]
         # Nobody misses those where nothing runs, and from then on they serve.
-        moved.sort(key=lambda one: bool(before[one.name].version))
+        moved.sort(key=lambda one: _runs(before[one.name]))
         serving = {one.name for one in target.instances if _is_to_serve(before[one.name])}
         # Where each is to be found; what was not renewed yet may still be where it was before its address moved.
         there = {one.name: _as_it_is(one, before[one.name]) for one in target.instances}
@@ -112,7 +112,11 @@ class HostsDriver:
 
 
 def _running(target: Target, instance: Instance) -> Running:
-    found = find(target, instance)
+    place = place_of(target, instance)
+    with at_host(place["host"], place["engine"]) as engine:
+        found = engine.find(place["name"])
+        if found is not None and not found.is_ours:
+            return _stranger(target, instance, found, engine.digests_of(found)[0])
     if found is None or not found.is_running:
         return Running(instance.name, "", "", "", "" if found is None or found.is_held else ENDED)
     image = f"{found.labels.get('image', '')}@{found.digest}"
@@ -125,18 +129,12 @@ def _other_address(instance: Instance, found: Container) -> str:
     return address if address != instance.address else ""
 
 
-def find(target: Target, instance: Instance) -> Container | None:
-    """The container of an instance. Raises StepError, in words, when it cannot be asked for."""
-    place = place_of(target, instance)
-    try:
-        with Engine.at(place["engine"]) as engine:
-            found = engine.find(place["name"])
-    except StepError as error:
-        raise StepError(f"{place['host']}: {error}", permanent=error.permanent) from error
-    if found is not None and not found.is_ours:
-        words = f"{place['host']}: {found.name} was not started by this control plane. Rename or remove it."
-        raise StepError(words, permanent=True)
-    return found
+def _stranger(target: Target, instance: Instance, found: Container, digest: str) -> Running:
+    """What somebody put under the instance's name. Its version is not known, and nobody could make it again."""
+    how = f"{called(found)}, which somebody else started"
+    if _is_out(target, instance):
+        how += f", {OUT}"
+    return Running(instance.name, "", digest if found.is_running else "", found.image, how, stranger=found.id)
 
 
 def otherwise(target: Target, instance: Instance, found: Container) -> str:
@@ -145,8 +143,12 @@ def otherwise(target: Target, instance: Instance, found: Container) -> str:
     wanted = target.settings.get("configuration", "")
     if shape_of(recipe) != found.labels.get("shape") or (wanted and wanted != found.labels.get("configuration")):
         return OTHERWISE
+    return OUT if _is_out(target, instance) else ""
+
+
+def _is_out(target: Target, instance: Instance) -> bool:
     balancer = balancer_of(target, instance)
-    return OUT if balancer and standing(balancer).standing not in KNOWN else ""
+    return balancer is not None and standing(balancer).standing not in KNOWN
 
 
 # --- the plan: pure -----------------------------------------------------------------------------------
@@ -169,9 +171,14 @@ def _moves(before: Running, to: Software) -> bool:
     return before.digest != to.digest or bool(before.reference)
 
 
+def _runs(before: Running) -> bool:
+    """Whether something runs there, of whatever version."""
+    return bool(before.version or before.digest)
+
+
 def _is_to_serve(before: Running) -> bool:
     """Whether it serves, or would if it had not ended; not where nothing ever ran or it was stopped on purpose."""
-    return bool(before.version) or before.reference == ENDED
+    return _runs(before) or bool(before.stranger) or before.reference == ENDED
 
 
 def _as_it_is(instance: Instance, before: Running) -> Instance:
@@ -211,16 +218,16 @@ def _renewal(
     group = batch[0].name if len(batch) == 1 else ", ".join(one.name for one in batch)
     configuration = target.settings.get("configuration", "")
     former = [_as_it_is(one, before[one.name]) for one in batch]
-    each = [Steps(target, one, group=group, undo=undo) for one in batch]
+    each = [Steps(target, one, group=group, undo=undo, stranger=before[one.name].stranger) for one in batch]
     early = [Steps(target, one, group=group, undo=untouched) for one in batch]
     leaving = [Steps(target, one, group=group, undo=undo) for one in former]
-    leave = [one for one in former if before[one.name].version]
+    leave = [one for one in former if _runs(before[one.name])]
     return [
         *(replace(one.pull(to), safe_point=number == 0) for number, one in enumerate(early)),
         *_room(target, batch[0].name, leave, stay, group=group, on_failure=untouched, safe_point=True),
         *(step for one in leaving for step in one.leave()),
         *(step for one in leaving for step in one.drained()),
-        *(one.stop(before[one.instance.name].version, before[one.instance.name].digest) for one in each),
+        *(one.stop(before[one.instance.name]) for one in each),
         *(one.spec("run", f"run {to.version}", "run", run_arguments(target, one.instance, to, configuration))
           for one in each),
         *(one.check(to.version, to.digest) for one in each),
@@ -279,9 +286,10 @@ def _recovery(
 ) -> list[StepSpec]:
     """Whatever the instance has come to: afterwards it runs what it ran, or nothing if nothing ran.
 
-    stay: those that were to serve when its batch began.
+    What somebody else started stays where it was not removed yet; else nothing runs. stay: those that were to serve
+    when its batch began.
     """
-    steps = Steps(target, instance, prefix="put-back/")
+    steps = Steps(target, instance, prefix="put-back/", stranger=before.stranger)
     clear = {"version": to.version, "digest": to.digest, "seconds": setting(target, "stop_seconds"),
              "hold": not before.version}  # fmt: skip
     away = [
@@ -289,6 +297,8 @@ def _recovery(
         *steps.drained(only_new=True),
         steps.spec("clear", f"stop {to.version}", "clear", clear, timeout=TIMEOUT + clear["seconds"]),
     ]
+    if before.stranger:
+        return away + ([] if not _runs(before) or before.reference.endswith(OUT) else steps.come_if_there())
     if not before.version:
         return away
     # Only where no copy of what ran is left it is made anew, with the variables that there are.

@@ -18,6 +18,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from controlplane.operations.errors import StepError
 from environments.drivers.hosts.connect import DialledAdapter, Way, way_to
+from environments.image_names import digest_in, repository_of
 
 # The API is spoken over a way of ours, so this is never resolved.
 NOWHERE = "tcp://engine:2375"
@@ -35,7 +36,8 @@ class NameTaken(StepError):
 class Container:
     """One container, as the engine tells it.
 
-    labels: those of the control plane, without their prefix. variables: what it was given, by name.
+    labels: those of the control plane, without their prefix. variables: what it was given, by name. image: what it was
+    created from, as whoever did that named it.
     """
 
     id: str
@@ -47,6 +49,7 @@ class Container:
     exit_code: int = 0
     error: str = ""
     health: str = ""
+    image: str = ""
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -167,6 +170,21 @@ class Engine:
             except ImageNotFound:
                 return ""
 
+    def digests_of(self, container: Container) -> list[str]:
+        """The digests of what a container was created from, those of its own repository first.
+
+        An image that neither came from a registry nor went to one has none: then its id.
+        """
+        with _in_words(f"is asked for the image of {container.name}"):
+            try:
+                known = self._client.inspect_image(container.image_id).get("RepoDigests") or []
+            except ImageNotFound:
+                known = []
+        own = repository_of(container.image)
+        known = sorted(map(str, known), key=lambda one: repository_of(one) != own)
+        found = list(dict.fromkeys(digest_in(one) for one in known))
+        return found or [f"sha256:{container.image_id.removeprefix('sha256:')}"]
+
     def names_of_running(self, labels: Mapping[str, str]) -> list[str]:
         """The names of the containers that run and have these labels of the control plane."""
         wanted = [f"{LABEL}{key}={value}" for key, value in labels.items()]
@@ -286,6 +304,7 @@ def _container(found: Mapping[str, Any], name: str) -> Container:
         exit_code=int(state.get("ExitCode") or 0),
         error=str(state.get("Error") or "").strip(),
         health=str((state.get("Health") or {}).get("Status") or ""),
+        image=str(config.get("Image") or ""),
         variables={key: given[key] for key in names if key in given},
     )
 

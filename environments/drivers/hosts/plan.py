@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from controlplane.operations.plans import Arguments, Retry, StepSpec
-from environments.drivers.base import Instance, Software, Target
+from environments.drivers.base import Instance, Running, Software, Target
 from environments.drivers.hosts.settings import balancer_of, place_of, recipe_of, setting
 from environments.image_names import repository_of
 
@@ -54,14 +54,24 @@ def run_arguments(target: Target, instance: Instance, software: Software, config
 
 
 class Steps:
-    """Steps of one instance. prefix: before each key. group: the heading."""
+    """Steps of one instance. prefix: before each key. group: the heading.
+
+    stranger: of `Running`; just that container is let be, or removed, and any other that is not ours stops a step.
+    """
 
     def __init__(
-        self, target: Target, instance: Instance, *, prefix: str = "", group: str = "", undo: Any = ()
+        self,
+        target: Target,
+        instance: Instance,
+        *,
+        prefix: str = "",
+        group: str = "",
+        undo: Any = (),
+        stranger: str = "",
     ) -> None:
         self.target, self.instance = target, instance
         self.prefix, self.group, self.undo = prefix, group or instance.name, undo
-        self.place = place_of(target, instance)
+        self.place = place_of(target, instance) | ({"stranger": stranger} if stranger else {})
         self.balancer = balancer_of(target, instance)
 
     def spec(self, key: str, title: str, function: str, arguments: Arguments, **more: Any) -> StepSpec:
@@ -93,10 +103,14 @@ class Steps:
         return [self.spec("drain", "wait until it is drained", "drain", arguments,
                           timeout=float(setting(self.target, "drain_seconds")))]  # fmt: skip
 
-    def stop(self, version: str, digest: str) -> StepSpec:
-        """End what runs, keeping a copy; version "": nothing is to run, so what is left over makes room."""
+    def stop(self, before: Running) -> StepSpec:
+        """End what runs, keeping a copy; where nothing of ours runs, what is there makes room."""
+        version, digest = (before.version, before.digest) if before.version else ("", "")
         arguments = {"version": version, "digest": digest, "seconds": setting(self.target, "stop_seconds")}
         title = f"stop {version}, keep a copy" if version else "make room"
+        if before.stranger:
+            what = f"{before.stranger[:12]} of {before.image[:150]}"
+            title = f"remove the container {what}, which somebody else started, without a copy"
         return self.spec("stop", title, "stop", arguments, timeout=TIMEOUT + arguments["seconds"])
 
     def check(self, version: str, digest: str, *, early: bool = False) -> StepSpec:
@@ -108,6 +122,11 @@ class Steps:
     def come(self) -> list[StepSpec]:
         """Into the load balancer."""
         return [self.spec("register", "register", "register", {"balancer": self.balancer})] if self.balancer else []
+
+    def come_if_there(self) -> list[StepSpec]:
+        """Into the load balancer again, where what somebody else started was not removed yet."""
+        arguments = {"balancer": self.balancer, "only_stranger": True}
+        return [self.spec("register", "register what ran", "register", arguments)] if self.balancer else []
 
     def serving(self) -> list[StepSpec]:
         """Until the load balancer finds it healthy."""

@@ -92,7 +92,10 @@ def _open(seen: Stands) -> str:
     return f"{said} ({seen.words})" if seen.words else said
 
 
-def _is_in(context: StepContext, *, place: Arguments, balancer: Arguments) -> Seen:
+def _is_in(context: StepContext, *, place: Arguments, balancer: Arguments, only_stranger: bool = False) -> Seen:
+    """only_stranger: nothing comes in but what somebody else started, if it is still there."""
+    if only_stranger and not _stranger_is_there(context, place):
+        return Seen.DONE
     if standing(balancer).standing not in KNOWN:
         return Seen.NOT_DONE
     if context.checkpoint.get("meant"):
@@ -100,7 +103,13 @@ def _is_in(context: StepContext, *, place: Arguments, balancer: Arguments) -> Se
     return Seen.DONE
 
 
-def _put_in(context: StepContext, *, place: Arguments, balancer: Arguments) -> None:
+def _stranger_is_there(context: StepContext, place: Arguments) -> bool:
+    with engine_at(context, place) as engine:
+        found, _ = look(context, engine, place)
+    return found is not None and found.id == place["stranger"]
+
+
+def _put_in(context: StepContext, *, place: Arguments, balancer: Arguments, only_stranger: bool = False) -> None:
     kind, settings, member = balancer_at(balancer)
     intend(context)
     kind.add(settings, member)

@@ -21,7 +21,7 @@ from controlplane.operations.masking import SHORTEST
 from controlplane.operations.plans import Arguments, digest_of
 from controlplane.operations.registry import Seen, StepContext, StepFunction, Verdict, failed, passed, pending
 from environments.drivers.hosts.engine import Container, Engine
-from environments.drivers.telling import STARTED, STOPPED, intend, tell_once
+from environments.drivers.telling import REMOVED, STARTED, STOPPED, intend, tell_once
 from environments.models import Environment
 from environments.secrets import Reference, fingerprint, referenced_variables, variables
 
@@ -33,27 +33,44 @@ ALIKE = ("digest", "shape", "configuration", "kept", "held")
 
 
 @contextmanager
-def engine_at(context: StepContext, place: Arguments) -> Iterator[Engine]:
-    """The engine of a place, for a block. Raises StepError, in words, when it cannot be reached."""
+def at_host(host: str, settings: Arguments) -> Iterator[Engine]:
+    """The engine of a host, for a block; what goes wrong with it names the host. Raises StepError."""
     try:
-        with Engine.at(place["engine"]) as engine:
-            context.mask(*engine.secrets)
+        with Engine.at(settings) as engine:
             yield engine
     except StepError as error:
-        if str(error).startswith(place["host"]):
+        if str(error).startswith(host):
             raise
-        raise StepError(f"{place['host']}: {error}", permanent=error.permanent) from error
+        raise StepError(f"{host}: {error}", permanent=error.permanent) from error
+
+
+@contextmanager
+def engine_at(context: StepContext, place: Arguments) -> Iterator[Engine]:
+    """The engine of a place, for a block. Raises StepError, in words, when it cannot be reached."""
+    with at_host(place["host"], place["engine"]) as engine:
+        context.mask(*engine.secrets)
+        yield engine
+
+
+def called(found: Container) -> str:
+    """A container that is not ours, in words."""
+    return f"container {found.id[:12]} of {found.image[:150] or found.image_id}"
 
 
 def look(context: StepContext, engine: Engine, place: Arguments) -> tuple[Container | None, Container | None]:
-    """What has the place's name, and what is kept beside it. Raises LeaseLost for a worker that is too late."""
+    """What has the place's name, and what is kept beside it. Raises LeaseLost for a worker that is too late.
+
+    Raises StepError for what is not ours, but for the one container that the plan names.
+    """
     found, kept = engine.find(place["name"]), engine.find(place["name"] + BEFORE)
     for one in (found, kept):
         if one is None:
             continue
+        if not one.is_ours and one.id == place.get("stranger"):
+            continue
         if not one.is_ours:
-            words = f"{one.name} was not started by this control plane. Rename or remove it."
-            raise StepError(words, permanent=True)
+            words = f"{one.name} is {called(one)}, which somebody else started and the plan does not name."
+            raise StepError(f"{words} Ask for it again, or rename or remove that one.", permanent=True)
         if one.labels.get("environment") != place["environment"]:
             words = f"{one.name} belongs to {one.labels.get('environment')}: give one another name."
             raise StepError(words, permanent=True)
@@ -142,8 +159,8 @@ def _is_retired(context: StepContext, *, place: Arguments, version: str, digest:
         found, _ = look(context, engine, place)
     if found is not None and not is_new(context, found):
         return Seen.NOT_DONE
-    if version and context.checkpoint.get("meant"):
-        tell_once(context, STOPPED, place["instance"], version=version, digest=digest)
+    if context.checkpoint.get("meant"):
+        _tell_end(context, place, version, digest)
     return Seen.DONE
 
 
@@ -154,7 +171,7 @@ def _retire(context: StepContext, *, place: Arguments, version: str, digest: str
         if found is None or is_new(context, found):
             context.log(f"{place['instance']}: {version or 'nothing'} does not run, nothing to stop")
             return
-        if found.is_running and found.digest != digest:
+        if found.is_ours and found.is_running and found.digest != digest:
             words = f"{found.version} runs at {place['instance']}, not {version or 'nothing'}. Ask for it again."
             raise StepError(words, permanent=True)
         if version and not found.is_held:
@@ -163,9 +180,18 @@ def _retire(context: StepContext, *, place: Arguments, version: str, digest: str
         engine.stop(found.id, seconds)
         context.check()
         engine.remove(found.id)
+    _tell_end(context, place, version, digest)
+    if version:
+        context.log(f"{place['instance']}: stopped {version}, and keeps a copy of it to go back to")
+    elif not found.is_ours:
+        context.log(f"{place['instance']}: removed {called(found)}, which somebody else started")
+
+
+def _tell_end(context: StepContext, place: Arguments, version: str, digest: str) -> None:
     if version:
         tell_once(context, STOPPED, place["instance"], version=version, digest=digest)
-        context.log(f"{place['instance']}: stopped {version}, and keeps a copy of it to go back to")
+    elif stranger := place.get("stranger"):
+        tell_once(context, REMOVED, place["instance"], stranger=stranger)
 
 
 def _keep(context: StepContext, engine: Engine, place: Arguments, found: Container, kept: Container | None) -> None:

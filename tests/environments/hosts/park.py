@@ -9,6 +9,7 @@ from controlplane.operations.errors import StepError
 from environments.drivers import DRIVERS
 from environments.drivers.base import Rollout, Running, Software, Target
 from environments.drivers.hosts.engine import Container, Engine
+from environments.drivers.hosts.settings import recipe_of
 from environments.models import Placement
 from environments.targets import target_of
 from tests.environments.fleet import Worker
@@ -113,6 +114,21 @@ class Park:
         with self.engine() as engine:
             found: Container | None = engine.find(name)
             return found
+
+    def somebody_starts(self, version: str, number: int = 1, **recipe: Any) -> str:
+        """In the place of an instance's container, by hand: `docker rm -f X; docker run --name X …`. Returns its id."""
+        instance, software = self.target.instances[number - 1], self.images.release(version)
+        image = f"{self.images.name}@{software.digest}"
+        made_of = recipe_of(self.target, instance, image=image, version=version, digest=software.digest)
+        there = self.container(number)
+        with self.engine() as engine:
+            if not engine.image_id(image):
+                engine.pull(self.images.name, software.digest, {}, 60.0, lambda _: None)
+            if there is not None:
+                engine.remove(there.id)
+            found: str = engine.create(f"{self.placement.service.slug}.{instance.name}", {**made_of, **recipe}, {}, {})
+            engine.start(found)
+        return found
 
     def engine(self) -> Any:
         """The engine itself."""

@@ -8,13 +8,18 @@ from django.test import Client
 
 from controlplane.accounts.models import Person
 from controlplane.clock.registry import duties
+from controlplane.operations.models import Operation
 from controlplane.operations.states import State
+from deployments.adoption import look_at
 from environments.drift import EVERY
-from environments.models import DriftWatch
+from environments.models import DriftWatch, Placement
 from tests.environments.hosts.street import Make, Street
 from tests.environments.hosts.street import street as street  # noqa: PLC0414 (a fixture)
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+ADOPT = "/environments/production/adopt/pitchey-backend"
+REDEPLOY = "/environments/production/deploy?service=pitchey-backend&amp;version=1.5.0"
 
 
 def the_clock_looks() -> None:
@@ -83,3 +88,73 @@ def test_where_one_host_does_not_answer_the_others_are_told_and_of_it_that_it_is
     the_clock_looks()
     assert "differs" not in seen(client, alice)
     assert "drift not known" not in seen(client, alice)
+
+
+def test_a_container_that_is_gone_is_deployed_again_from_the_page_of_the_drift(
+    client: Client, street: Make, alice: Person
+) -> None:
+    production = street(2)
+    assert production.deploy("1.5.0").state == State.SUCCEEDED
+    remove(production, 1)
+    the_clock_looks()
+    page = seen(client, alice, "/environments/production")
+    assert REDEPLOY in page and ADOPT not in page, "nothing runs there that could be adopted"
+    assert "run 1.5.0" in seen(client, alice, REDEPLOY.replace("&amp;", "&"))
+    assert production.deploy("1.5.0").state == State.SUCCEEDED
+    the_clock_looks()
+    assert "differs" not in seen(client, alice)
+
+
+def test_a_container_that_was_replaced_is_removed_by_name_when_the_release_is_deployed_again(
+    client: Client, street: Make, alice: Person
+) -> None:
+    production = street(2)
+    assert production.deploy("1.5.0").state == State.SUCCEEDED
+    stranger = production.park.somebody_starts("1.4.0")
+    the_clock_looks()
+    assert f"container {stranger[:12]} of" in seen(client, alice)
+    page = seen(client, alice, "/environments/production")
+    assert REDEPLOY in page and ADOPT in page
+    assert f"remove the container {stranger[:12]} of" in seen(client, alice, REDEPLOY.replace("&amp;", "&"))
+    assert production.deploy("1.5.0").state == State.SUCCEEDED
+    the_clock_looks()
+    assert "differs" not in seen(client, alice)
+    assert production.park.versions() == ["1.5.0", "1.5.0"]
+
+
+def test_what_replaced_it_is_adopted_where_it_is_a_known_release_and_then_started_as_ours(
+    client: Client, street: Make, alice: Person
+) -> None:
+    production = street(1)
+    assert production.deploy("1.5.0").state == State.SUCCEEDED
+    assert production.deploy("1.4.0").state == State.SUCCEEDED
+    stranger = production.park.somebody_starts("1.5.0")
+    the_clock_looks()
+    assert "Adopt 1.5.0" in seen(client, alice, ADOPT)
+    placement = Placement.objects.select_related("environment", "service").get()
+    digest = look_at(placement).plan.digest
+    said = {"reason": "the hotfix was right", "confirm": "production", "plan_digest": digest}
+    assert client.post(ADOPT, said).status_code == 302
+    assert production.run(Operation.objects.get(kind="adoption")).state == State.SUCCEEDED
+    placement.refresh_from_db()
+    assert (placement.version, placement.digest) == ("1.5.0", production.park.images.release("1.5.0").digest)
+    assert production.containers() == [stranger], "nothing was changed on the host"
+    the_clock_looks()
+    page = seen(client, alice, "/environments/production")
+    assert "with the configuration and settings of now" in page and ADOPT not in page
+    assert production.deploy("1.5.0").state == State.SUCCEEDED
+    the_clock_looks()
+    assert "differs" not in seen(client, alice)
+
+
+def test_what_no_release_is_known_for_is_not_adopted_and_the_page_says_why(
+    client: Client, street: Make, alice: Person
+) -> None:
+    production = street(1)
+    assert production.deploy("1.5.0").state == State.SUCCEEDED
+    production.park.somebody_starts("1.8.0")
+    the_clock_looks()
+    page = seen(client, alice, ADOPT)
+    assert "No known release has the image that runs of" in page
+    assert production.park.images.release("1.8.0").digest in page
+    assert "deploy again what should run" in page

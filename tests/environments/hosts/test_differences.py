@@ -56,18 +56,22 @@ def test_an_instance_that_ended_and_a_container_too_many_are_counted(park: MakeP
     ]
 
 
-def test_somebody_elses_container_is_nothing_to_adopt(park: MakePark) -> None:
+def test_somebody_elses_container_is_told_by_its_image(park: MakePark) -> None:
     production = park(1)
     production.deploy("1.4.0")
-    found = production.container()
-    assert found is not None
+    stranger = production.somebody_starts("1.5.0")
+    old, new = production.images.release("1.4.0"), production.images.release("1.5.0")
+    whose = f"container {stranger[:12]} of {new.image}, which somebody else started"
+    assert differences(production) == [
+        Difference("image", "production-1", f"1.4.0 {old.digest}", f"{new.digest}, {whose}")
+    ]
+    wanted = "started with the configuration and settings of now"
+    assert differences(production, "1.5.0") == [Difference("environment", "production-1", wanted, whose)]
     with production.engine() as engine:
-        engine.stop(found.id, 5)
-        engine.remove(found.id)
-        recipe = {**found.recipe, "command": ["/usr/bin/sleep", "60"]}
-        engine.start(engine.create("pitchey-backend.production-1", recipe, {}, {}))
-    words = "a container of its name that was not started by this control plane: rename or remove it"
-    assert differences(production) == [Difference("count", "production-1", "1.4.0 runs", words)]
+        engine.stop(stranger, 5)
+    assert differences(production) == [
+        Difference("count", "production-1", "1.4.0 runs", f"{whose}, has its name and ended")
+    ]
 
 
 def test_what_cannot_be_asked_is_an_error_and_no_difference(park: MakePark) -> None:

@@ -85,14 +85,17 @@ def test_a_worker_whose_lease_is_gone_does_nothing(production: Park) -> None:
     assert production.effects() == [("start", "1.4.0")]
 
 
-def test_a_container_that_is_not_ours_is_never_touched(production: Park) -> None:
-    found = production.container()
+def test_a_container_that_is_not_ours_is_never_touched_by_a_plan_that_does_not_name_it(production: Park) -> None:
+    found, rollout = production.container(), production.rollout("1.5.0")
     assert found is not None
     with production.engine() as engine:
         engine.remove(found.id)
-        engine.create("pitchey-backend.production-1", found.recipe, {}, {})
-    with pytest.raises(StepError, match=r"server1: .*production-1 was not started by this control plane"):
-        production.running()
+        stranger = engine.create("pitchey-backend.production-1", found.recipe, {}, {})
+    for key in ("stop", "run"):
+        with pytest.raises(StepError, match="which somebody else started and the plan does not name"):
+            Worker(fence=98).do(step(rollout, key))
+    there = production.container()
+    assert there is not None and there.id == stranger
     with pytest.raises(StepError, match="belongs to staging"):
         belongs_elsewhere(production)
 
@@ -103,6 +106,7 @@ def belongs_elsewhere(production: Park) -> None:
     with production.engine() as engine:
         engine.remove(found.id)
     rollout = production.rollout("1.5.0")
+    Worker(fence=99).do(step(rollout, "pull"))
     recipe = step(rollout, "run").arguments["recipe"]
     with production.engine() as engine:
         engine.create("pitchey-backend.production-1", recipe, {}, {"environment": "staging", "fence": "1"})

@@ -70,6 +70,28 @@ def test_a_batch_drains_side_by_side_and_soaks_once() -> None:
     assert [len(one.arguments["instances"]) for one in soaks] == [2]
 
 
+def test_what_somebody_else_started_leaves_the_balancer_and_is_removed_by_its_id_without_a_copy() -> None:
+    stranger = Running("production-1", "", "sha256:4", "other:latest", "container abc of other", stranger="abc" * 20)
+    plan = rollout(target(2), [stranger, *running(2)[1:]])
+    each = ["pull", "room", "deregister", "drain", "stop", "run", "check", "register", "serving", "soak"]
+    assert [one.key for one in plan.steps][:10] == [f"production-1/{key}" for key in each]
+    stop = step(plan, "production-1/stop")
+    assert (
+        stop.title == "remove the container abcabcabcabc of other:latest, which somebody else started, without a copy"
+    )
+    assert stop.arguments["place"]["stranger"] == "abc" * 20
+    assert "stranger" not in step(plan, "production-1/run").arguments["place"], "by then it has to be gone"
+    assert plan.changes[0]["from"] == "sha256:4, container abc of other"
+    assert back_of(plan, "production-1") == ["deregister", "drain", "clear", "register"]
+    out = rollout(target(2), [replace(stranger, reference="container abc of other, not registered"), *running(2)[1:]])
+    assert back_of(out, "production-1") == ["deregister", "drain", "clear"], "it was not registered before either"
+    assert not any("stranger" in one.arguments.get("place", {}) for one in rollout(target(2)).steps)
+
+
+def back_of(plan: Rollout, name: str) -> list[str]:
+    return [one.key.split("/")[2] for one in plan.recovery if one.key.startswith(f"put-back/{name}/")]
+
+
 def test_what_fails_goes_back_with_those_before_it_and_nobody_after_it() -> None:
     plan = rollout(target(3))
     back = [key.split("/")[1] for key in step(plan, "production-2/check").on_failure]
