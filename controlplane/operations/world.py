@@ -1,7 +1,7 @@
 """Stop the world: one switch that holds every queue.
 
 1. While it is stopped nothing starts: `claims.py` looks before and in the claiming transaction. Only a kind that does
-   nothing but take away (`Kind.takes_away`: the late fence) starts and goes on, or the switch would open what it guards.
+   nothing but take away (`Kind.takes_away`: a late fence) starts and goes on, or two sides could serve people.
 2. What runs stands still at its next safe point: there the engine gives up its lease and no worker holds it, so nothing
    is lost when workers die meanwhile. What cannot stand still goes on to where it can; the way back is never held.
 3. Released, whatever stands still is taken over as if its worker had been lost, and goes on from what is written.

@@ -11,6 +11,7 @@ from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.audit.models import Entry
 from controlplane.operations import engine, transitions
+from controlplane.operations import world as the_world
 from controlplane.operations.errors import Invalid, LeaseLost, StepError
 from controlplane.operations.models import Operation
 from controlplane.operations.states import Answer, State
@@ -172,8 +173,9 @@ def test_a_game_day_loses_its_connection_and_comes_to_its_end(plan: RecoveryPlan
     assert operation.steps.get(key="fault/connection-lost").attempt == 1
 
 
+@pytest.mark.parametrize("is_stopped", [False, True])
 def test_a_side_that_comes_back_after_it_was_left_without_a_proof_is_fenced_at_once(
-    failover: Ask, plan: RecoveryPlan, alice: Person
+    failover: Ask, plan: RecoveryPlan, alice: Person, is_stopped: bool
 ) -> None:
     world.away = {PRIMARY}
     operation = failover()
@@ -185,6 +187,8 @@ def test_a_side_that_comes_back_after_it_was_left_without_a_proof_is_fenced_at_o
     assert PRIMARY in world.writable, "it came to no harm, nobody could reach it"
     assert duties.fence_late() == 0, "nobody answers there yet"
     world.away = set()
+    if is_stopped:
+        the_world.stop(Actor(alice), "nobody touches anything")
     assert [duties.fence_late(), duties.fence_late()] == [1, 0]
     late = Recovery.objects.get(kind="fence")
     engine.run(late.operation_id, "w3")
