@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from django.db import transaction
 from django.http import HttpResponse
 from ninja import Router
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from controlplane.accounts.access import Actor
 from controlplane.accounts.api import ApiRequest, Program
@@ -17,6 +17,7 @@ from controlplane.operations.states import State
 from controlplane.web.bodies import Body, Reason, Slug
 from controlplane.web.moments import Moment
 from controlplane.web.problems import problems
+from deployments.commits import AT_MOST, keep_commits
 from deployments.models import Release, ReleaseEvidence
 from deployments.pipelines.evidence import add_evidence
 from deployments.pipelines.identity import Workflow
@@ -33,6 +34,8 @@ PLAIN = r"^[^\x00-\x1f]*$"
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 Base64 = Annotated[str, StringConstraints(min_length=1, max_length=100_000, pattern=r"^[A-Za-z0-9+/_-]*={0,2}$")]
 Commit = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]{0,80}$")]
+# Neither control characters nor those that turn the direction of what stands beside them.
+LINE = r"^[^\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]*$"
 
 
 class FindingsIn(Body):
@@ -73,8 +76,25 @@ class AttestationIn(Body):
     signatures: Annotated[list[EnvelopeSignatureIn], Field(min_length=1, max_length=10)]
 
 
+class CommitIn(Body):
+    """One commit. sha: its whole name. author: a name. title: its first line."""
+
+    sha: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")]
+    author: Annotated[str, StringConstraints(max_length=100, pattern=LINE)]
+    at: Moment
+    title: Annotated[str, StringConstraints(max_length=200, pattern=LINE)]
+
+
+def _a_line(commits: list[CommitIn]) -> list[CommitIn]:
+    if len({one.sha for one in commits}) != len(commits):
+        raise ValueError("a commit stands in it twice")
+    return commits
+
+
 class ReleaseIn(Body):
     """digest: of the image, which names it for good. ci: how its checks ended, "" to say nothing of it.
+
+    commits: the newest of its history along first parents, its own first, then older and older ones.
 
     migrations: whether what it changes in the database can be taken back. scan, signatures, attestations: evidence,
     which is kept; more may be added by the same request with more in it.
@@ -85,6 +105,7 @@ class ReleaseIn(Body):
     image: Image
     digest: ImageDigest
     commit: Commit = ""
+    commits: Annotated[list[CommitIn], Field(max_length=AT_MOST), AfterValidator(_a_line)] = []
     ci: Literal["passed", "failed", "pending", ""] = ""
     migrations: Literal["none", "reversible", "one-way", ""] = ""
     scan: ScanIn | None = None
@@ -170,12 +191,16 @@ def add_release(request: ApiRequest, body: ReleaseIn) -> HttpResponse:
 
 
 def _added(actor: Actor, body: ReleaseIn) -> Release:
+    own = body.commit or (actor.run.sha if isinstance(actor, Workflow) else "")
+    if body.commits and body.commits[0].sha != own:
+        raise Invalid(f"The first of commits has to be the release's own, {own or 'and commit has to name it'}.")
     with transaction.atomic():
         if isinstance(actor, Workflow):
             release = report_release(actor, **body.plain())
         else:
             release = create_release(actor, **body.plain())
         add_evidence(actor.who, release, body.reported(), body.migrations)
+        keep_commits(actor.who, release, [one.model_dump(mode="json") for one in body.commits])
     return release
 
 

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from django.db.models.functions import Now
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person
 from controlplane.audit.record import SYSTEM, record
+from controlplane.clock.database import database_time
 from controlplane.operations import engine
 from controlplane.operations.errors import OperationError, StepError
 from controlplane.operations.models import OperationLock
 from deployments import demo_hosts
+from deployments.commits import keep_commits
 from deployments.models import Deployment, Release
 from deployments.services import create_release, request_deployment
 from environments.drivers import DRIVERS
@@ -41,6 +44,23 @@ SERVICE = "pitchey-backend"
 IMAGE = f"registry.pitchey.com/{SERVICE}"
 VERSIONS = ("1.4.0", "1.5.0", "1.6.0")
 HISTORY = (("staging", "1.4.0"), ("staging", "1.5.0"), ("staging", "1.6.0"), ("development", "1.6.0"))
+# What each version is made of, the oldest first; by whom.
+CHANGES = {
+    "1.4.0": (
+        ("Set up the project", "Alice"), ("Sign in with a one-time code", "Eve"), ("List pitches by page", "Alice"),
+        ("Upload of pitch decks", "Bob"), ("Send mail by a queue", "Eve"),
+    ),
+    "1.5.0": (
+        ("Search pitches by industry", "Eve"), ("Cache the list of industries for an hour", "Eve"),
+        ("Fix: a deck with an umlaut in its name could not be opened", "Bob"), ("Refuse decks above 50 MB", "Bob"),
+        ("Log the request's number with each line", "Alice"), ("Update PostgreSQL's driver", "Alice"),
+        ("Answer /ready only once the database does", "Eve"),
+    ),
+    "1.6.0": (
+        ("Investors follow pitches", "Eve"), ("Tell followers of a new round, at most once a day", "Eve"),
+        ("Use the new connection pool", "Bob"), ("Check the pool in /health", "Bob"),
+    ),
+}  # fmt: skip
 REASON = "demo:"
 DEMO = SYSTEM("demo")
 
@@ -158,6 +178,7 @@ def _make_history() -> None:
         return
     actor = Actor(alice, via="demo")
     releases = {version: _release(actor, version) for version in VERSIONS}
+    _tell_commits(actor, releases)
     _baseline(releases["1.4.0"])
     for slug, version in HISTORY:
         environment = Environment.objects.filter(slug=slug).first()
@@ -195,6 +216,20 @@ def _release(actor: Actor, version: str) -> Release:
         actor, service=SERVICE, version=version, image=f"{IMAGE}:{version}",
         digest=demo_hosts.digests().get(version, f"sha256:{name}"), commit=name[:40], ci=Release.CI.PASSED,
     )  # fmt: skip
+
+
+def _tell_commits(actor: Actor, releases: dict[str, Release]) -> None:
+    """One line of commits, each release built from the last of its own, as its pipeline would have reported them."""
+    line: list[dict[str, Any]] = []
+    for version, release in releases.items():
+        for number, (title, author) in enumerate(CHANGES[version], start=1):
+            is_last = number == len(CHANGES[version])
+            sha = release.commit if is_last else hashlib.sha256(f"{SERVICE} {title}".encode()).hexdigest()[:40]
+            line.insert(0, {"sha": sha, "author": author, "title": title})
+        now = database_time()
+        dated = [one | {"at": (now - timedelta(hours=1 + 7 * age)).isoformat()} for age, one in enumerate(line)]
+        with transaction.atomic():
+            keep_commits(actor.who, release, dated)
 
 
 def _baseline(release: Release) -> None:

@@ -19,6 +19,7 @@ from controlplane.operations.states import ACTIVE, State
 from controlplane.operations.transitions import may_be_planned, request
 from deployments.adoption import KIND as ADOPTION
 from deployments.by_digest import releases_with
+from deployments.commits import Between, commits_between
 from deployments.gates import way_back
 from deployments.gates.asking import gates_for
 from deployments.gates.emergency import emergency
@@ -73,6 +74,14 @@ class Draft:
         if self.kind == Deployment.Kind.ROLLBACK:
             return f"Roll back {service} to {version} in {place}"
         return f"Deploy {service} {version} to {place}"
+
+
+def commits_of(made: Draft) -> Between | None:
+    """What the draft brings or takes away; None where it is not one known release that runs there."""
+    digests = {one.digest for one in made.running if one.digest}
+    known = releases_with(made.release.service_id, digests, [one.version for one in made.running])
+    here = known.select_related("report__pipeline").first() if len(digests) == 1 else None
+    return commits_between(here, made.release) if here and here != made.release else None
 
 
 def software_of(release: Release) -> Software:

@@ -16,7 +16,7 @@ from deployments.forms import DeploymentFilter, RequestForm
 from deployments.listing import load_release, visible_deployments, visible_releases, visible_services, where_they_run
 from deployments.models import CommitNotice, Deployment, Release
 from deployments.policies import policy_of
-from deployments.services import KIND, Draft, draft, request_deployment, rollback_release, ways_to
+from deployments.services import KIND, Draft, commits_of, draft, request_deployment, rollback_release, ways_to
 from environments.access import load_environment, visible_environments
 from environments.models import Environment, Placement
 
@@ -85,7 +85,8 @@ def deploy(request: HttpRequest, slug: str) -> HttpResponse:
     actor = actor_of(request)
     environment = load_environment(actor, slug, Role.OPERATOR)
     placements = Placement.objects.filter(environment=environment).select_related("service")
-    offered = Release.objects.filter(service__in=placements.values("service")).select_related("service")
+    offered = Release.objects.filter(service__in=placements.values("service"))
+    offered = offered.select_related("service", "report__pipeline")
     if wanted := key_in((request.POST or request.GET).get("release", "")):
         return _propose(request, actor, environment, get_object_or_404(offered, pk=wanted), Deployment.Kind.DEPLOY)
     service = request.GET.get("service", "")
@@ -153,4 +154,5 @@ def _shown(actor: Actor, made: Draft | None, cannot: str) -> dict[str, object]:
         "refused": [gate for gate in made.gates if gate.outcome == "failed"],
         "usual": usual_seconds(KIND, [environment.slug]),
         "approvers": people_who_can(Role.APPROVER, [environment.slug], besides=actor.person.pk),
+        "commits": commits_of(made),
     }

@@ -1,15 +1,17 @@
 """What the history tells, for programs: what is where, and the four keys."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 
 from django.http import Http404
 from ninja import Router
-from pydantic import AfterValidator, BaseModel, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, StringConstraints, WithJsonSchema
 
 from controlplane.accounts.api import ApiRequest
 from controlplane.web.bodies import Slug
 from controlplane.web.problems import problems
+from deployments.commits import Relation
 from deployments.insight.keys import Keys
 from deployments.insight.numbers import SPANS, NumbersPage
 from deployments.insight.promotion import PromotionPage, Station
@@ -26,6 +28,8 @@ def _one_of_the_spans(weeks: int) -> int:
 
 
 Weeks = Annotated[int, AfterValidator(_one_of_the_spans), WithJsonSchema({"type": "integer", "enum": list(SPANS)})]
+# Two environments, the one that releases come from and the one they go to.
+Ways = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9_-]{1,60}\.\.[A-Za-z0-9_-]{1,60})?$")]
 
 
 class StationOut(BaseModel):
@@ -43,11 +47,41 @@ class StationOut(BaseModel):
     drift_known: bool
 
 
+class CommitOut(BaseModel):
+    """title: its first line. url: its page, "" where the repository is not known."""
+
+    sha: str
+    author: str
+    at: datetime
+    title: str
+    url: str
+
+
+class BetweenOut(BaseModel):
+    """What the release that runs in the environment before does to the one after, by the commits that were reported.
+
+    commits: those that it brings or takes away, the newest first. why: where there are none, the reason. compare: the
+    repository's page, "" where it is not known.
+    """
+
+    before: str
+    after: str
+    relation: Relation
+    commits: list[CommitOut]
+    why: str
+    compare: str
+
+
 class PromotionOut(BaseModel):
-    """environments, in the company's order; waiting: operations that wait for an approval."""
+    """environments, in the company's order; waiting: operations that wait for an approval.
+
+    between: the two environments that were named, else those where something waits; null where it is not known which
+    releases run there.
+    """
 
     service: str
     environments: list[StationOut]
+    between: BetweenOut | None
     waiting: list[int]
 
 
@@ -79,12 +113,32 @@ class NumbersOut(BaseModel):
 
 
 @router.get("/promotion/{service}", response={200: PromotionOut, **problems(404, 422)}, summary="What is where")
-def promotion_of(request: ApiRequest, service: Slug) -> PromotionOut:
-    """One service in each environment that this person sees."""
+def promotion_of(request: ApiRequest, service: Slug, between: Ways = "") -> PromotionOut:
+    """One service in each environment that this person sees. between: two of them, as in staging..production."""
     actor = request.auth
-    page = PromotionPage(actor, load_service(actor, list(visible_services(actor)), service))
-    waiting = [operation.pk for operation in page.waiting]
-    return PromotionOut(service=service, environments=[_station(one) for one in page.stations], waiting=waiting)
+    page = PromotionPage(actor, load_service(actor, list(visible_services(actor)), service), between)
+    if between and between not in [pair.key for pair in page.pairs]:
+        raise Http404
+    return PromotionOut(
+        service=service,
+        environments=[_station(one) for one in page.stations],
+        between=_between(page),
+        waiting=[operation.pk for operation in page.waiting],
+    )
+
+
+def _between(page: PromotionPage) -> BetweenOut | None:
+    pair, found = page.pair, page.commits
+    if pair is None or found is None:
+        return None
+    return BetweenOut(
+        before=pair.before.environment.slug,
+        after=pair.after.environment.slug,
+        relation=found.relation,
+        commits=[CommitOut(**asdict(one)) for one in found.commits],
+        why=found.why,
+        compare=found.compare,
+    )
 
 
 def _station(one: Station) -> StationOut:

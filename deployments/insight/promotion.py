@@ -14,6 +14,7 @@ from controlplane.operations.gates import Gate, Outcome
 from controlplane.operations.models import Operation
 from controlplane.operations.states import ACTIVE, State
 from controlplane.web.tones import Tone
+from deployments.commits import Between, commits_between
 from deployments.gates.asking import gates_for
 from deployments.insight.configuration import Difference, differences
 from deployments.listing import visible_deployments
@@ -175,6 +176,13 @@ class PromotionPage:
             return [one for one in self._newest if second.pk < one.pk <= first.pk]
         rows = Release.objects.filter(service=self.service, pk__lte=first.pk, pk__gt=second.pk if second else 0)
         return list(rows.select_related("service", "report__pipeline").order_by("-pk")[:BETWEEN])
+
+    @cached_property
+    def commits(self) -> Between | None:
+        """What the release that runs in the first would bring to the second, or take away; None: one is not known."""
+        if self.pair is None or self.pair.before.release is None or self.pair.after.release is None:
+            return None
+        return commits_between(self.pair.after.release, self.pair.before.release)
 
     @cached_property
     def configuration(self) -> list[Difference]:

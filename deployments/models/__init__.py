@@ -9,7 +9,7 @@ from deployments.models.pipelines import (
     WorkflowRun,
 )
 from deployments.models.policy import ApproverGroup, ChecklistTick, FreezeWindow, Policy, ReleaseEvidence
-from deployments.models.releases import Deployment, Release
+from deployments.models.releases import Deployment, Release, ReleaseCommits
 from deployments.models.strategies import CanarySample, CanaryVerdict, StrategyTable
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Pipeline",
     "Policy",
     "Release",
+    "ReleaseCommits",
     "ReleaseEvidence",
     "ReleaseReport",
     "StrategyTable",

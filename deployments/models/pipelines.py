@@ -84,10 +84,14 @@ class ReleaseReport(models.Model):
         return f"{self.repository} run {self.run_id}"
 
     @property
+    def repository_url(self) -> str:
+        """The repository's page, "" where the issuer is not GitHub's own."""
+        return f"https://github.com/{self.repository}" if "githubusercontent.com" in self.pipeline.issuer else ""
+
+    @property
     def url(self) -> str:
         """The run's page, "" where the issuer is not GitHub's own."""
-        host = "https://github.com" if "githubusercontent.com" in self.pipeline.issuer else ""
-        return f"{host}/{self.repository}/actions/runs/{self.run_id}" if host else ""
+        return f"{self.repository_url}/actions/runs/{self.run_id}" if self.repository_url else ""
 
 
 class WebhookDelivery(models.Model):

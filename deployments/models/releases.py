@@ -46,6 +46,23 @@ class Release(models.Model):
         return reverse("release", args=[self.service.slug, self.version])
 
 
+class ReleaseCommits(models.Model):
+    """The newest commits of a release's history, along its first parents, as its pipeline reported them.
+
+    A table of its own, so that no list of releases loads them. commits: its own first, then older and older ones:
+    [{"sha", "author", "at", "title"}]. Nothing of it is changed afterwards; older ones may be added.
+    """
+
+    release = models.OneToOneField(Release, on_delete=models.CASCADE, primary_key=True, related_name="history")
+    commits = models.JSONField()
+
+    class Meta:
+        verbose_name_plural = "release commits"
+
+    def __str__(self) -> str:
+        return f"commits of {self.release}"
+
+
 class Deployment(models.Model):
     """A release brought to an environment: what the operation `operation` is about."""
 

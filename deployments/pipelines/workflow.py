@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings
 
 from controlplane.operations.errors import Invalid
+from deployments.commits import AT_MOST
 from deployments.exporting import Export
 from deployments.models import Pipeline
 from environments.models import Environment
@@ -77,6 +78,8 @@ jobs:
       id-token: write
     steps:
       - uses: actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683 # v4.2.2
+        with:
+          fetch-depth: @DEPTH@ # as many commits as are reported with the release
 
       - name: Build Frontend
         run: |
@@ -140,7 +143,7 @@ def workflow(pipeline: Pipeline, service: str) -> str:
     """The workflow of one of the pipeline's services, as YAML."""
     there = {one.slug: one for one in Environment.objects.filter(slug__in=pipeline.environments).order_by("position")}
     audience = "" if pipeline.audience == settings.SITE_URL else f' \\\n            --audience "{pipeline.audience}"'
-    text = _filled(HEAD, JOB_ENVIRONMENT=_job_environment(pipeline, ""), PUSH=_push(pipeline.refs))
+    text = _filled(HEAD, DEPTH=str(AT_MOST), JOB_ENVIRONMENT=_job_environment(pipeline, ""), PUSH=_push(pipeline.refs))
     needs = "build"
     for slug, environment in there.items():
         job = _job_environment(pipeline, slug)

@@ -15,6 +15,7 @@ from controlplane.operations import engine
 from controlplane.operations.models import Operation, OperationLock
 from controlplane.operations.states import State
 from deployments import demo
+from deployments.commits import commits_between
 from deployments.models import Deployment, Release
 from deployments.services import request_deployment
 from environments.models import Environment, Placement
@@ -70,6 +71,14 @@ def test_each_environment_runs_what_the_walk_begins_with() -> None:
     assert set(Operation.objects.values_list("state", flat=True)) == {State.SUCCEEDED}
     staged = Deployment.objects.filter(environment__slug="staging").order_by("pk")
     assert list(staged.values_list("release__version", flat=True)) == ["1.4.0", "1.5.0", "1.6.0"]
+
+
+def test_each_release_brings_commits_to_look_at() -> None:
+    demo.prepare()
+    first, second, third = (Release.objects.get(version=version) for version in demo.VERSIONS)
+    assert commits_between(first, second).words == "brings 7 commits"
+    assert commits_between(second, third).words == "brings 4 commits"
+    assert commits_between(third, first).words == "takes away 11 commits"
 
 
 def test_a_second_start_changes_nothing() -> None:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from django.core.management import CommandError, call_command
 
+from deployments.commits import AT_MOST
 from deployments.models import Pipeline
 from tests.deployments.pipelines.conftest import make_rule
 from tests.estate import Estate
@@ -78,6 +79,13 @@ def test_the_image_goes_by_its_digest(parsed: dict[str, Any]) -> None:
     reported = runs(parsed["jobs"]["build"], "Report the Release")
     assert '--digest "$DIGEST"' in reported and "--ci passed" in reported and "--trivy scan.json" in reported
     assert ":latest" not in exported()
+
+
+def test_the_job_that_reports_has_as_much_history_as_is_reported(parsed: dict[str, Any]) -> None:
+    checkout = parsed["jobs"]["build"]["steps"][0]
+    assert checkout["uses"].startswith("actions/checkout@")
+    assert checkout["with"] == {"fetch-depth": AT_MOST}
+    assert '--commit "$GITHUB_SHA"' in runs(parsed["jobs"]["build"], "Report the Release")
 
 
 def test_no_stored_secret(parsed: dict[str, Any]) -> None:
