@@ -61,6 +61,7 @@ CHANGES = {
         ("Use the new connection pool", "Bob"), ("Check the pool in /health", "Bob"),
     ),
 }  # fmt: skip
+BETWEEN_CHANGES = timedelta(hours=6)
 REASON = "demo:"
 DEMO = SYSTEM("demo")
 
@@ -221,15 +222,16 @@ def _release(actor: Actor, version: str) -> Release:
 def _tell_commits(actor: Actor, releases: dict[str, Release]) -> None:
     """One line of commits, each release built from the last of its own, as its pipeline would have reported them."""
     line: list[dict[str, Any]] = []
+    now, age = database_time(), sum(len(changes) for changes in CHANGES.values())
     for version, release in releases.items():
         for number, (title, author) in enumerate(CHANGES[version], start=1):
             is_last = number == len(CHANGES[version])
             sha = release.commit if is_last else hashlib.sha256(f"{SERVICE} {title}".encode()).hexdigest()[:40]
-            line.insert(0, {"sha": sha, "author": author, "title": title})
-        now = database_time()
-        dated = [one | {"at": (now - timedelta(hours=1 + 7 * age)).isoformat()} for age, one in enumerate(line)]
+            at = (now - age * BETWEEN_CHANGES).isoformat()
+            line.insert(0, {"sha": sha, "author": author, "at": at, "title": title})
+            age -= 1
         with transaction.atomic():
-            keep_commits(actor.who, release, dated)
+            keep_commits(actor.who, release, line)
 
 
 def _baseline(release: Release) -> None:

@@ -79,6 +79,9 @@ def test_each_release_brings_commits_to_look_at() -> None:
     assert commits_between(first, second).words == "brings 7 commits"
     assert commits_between(second, third).words == "brings 4 commits"
     assert commits_between(third, first).words == "takes away 11 commits"
+    ages = [one.at for one in commits_between(first, third).commits]
+    assert ages == sorted(ages, reverse=True)
+    assert list(commits_between(first, third).commits[4:]) == list(commits_between(first, second).commits)
 
 
 def test_a_second_start_changes_nothing() -> None:

@@ -119,6 +119,7 @@ def test_the_plan_says_what_it_brings(client: Client, estate: Estate, alice: Per
     brings(estate)
     seen = page(client, alice, f"{PLAN}1.5.0")
     assert "Brings 3 commits" in seen and "Change 11" in seen
+    assert '<a href="#commits-title">brings 3 commits</a>' in seen, "beside the form, as the plan may be long"
 
 
 def test_a_rollback_says_what_it_takes_away(client: Client, estate: Estate, alice: Person) -> None:
