@@ -10,8 +10,8 @@ from django.test.utils import CaptureQueriesContext
 from controlplane.accounts.access import Actor
 from controlplane.accounts.models import Person, Role
 from controlplane.accounts.tokens import create_token
-from deployments.models import Deployment, Pipeline, Release, ReleaseCommits, ReleaseReport
-from environments.models import Placement
+from deployments.models import Pipeline, Release, ReleaseCommits, ReleaseReport
+from environments.models import Arrival, Placement
 from tests.deployments.history import built, history, sha
 from tests.deployments.insight.test_pages import page, ran
 from tests.deployments.insight.test_promotion_price import BYTES, QUERIES, company
@@ -124,8 +124,11 @@ def test_the_plan_says_what_it_brings(client: Client, estate: Estate, alice: Per
 
 def test_a_rollback_says_what_it_takes_away(client: Client, estate: Estate, alice: Person) -> None:
     brings(estate)
-    ran(estate.staging, estate.releases["1.5.0"])
-    Deployment.objects.update(from_digest=estate.releases["1.4.0"].digest, from_version="1.4.0")
+    earlier, now = estate.releases["1.4.0"], estate.releases["1.5.0"]
+    Arrival.objects.create(
+        placement=Placement.objects.get(environment=estate.staging), operation=ran(estate.staging, now),
+        version=now.version, digest=now.digest, over_version=earlier.version, over_digest=earlier.digest,
+    )  # fmt: skip
     seen = page(client, alice, "/environments/staging/rollback/api")
     assert "Roll back api to 1.4.0" in seen and "Takes away 3 commits" in seen and "Change 13" in seen
 
