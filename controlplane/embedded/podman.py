@@ -95,6 +95,13 @@ class Podman:
         """The engine, as the settings of the driver `hosts` name it."""
         return f"unix://{self.socket}"
 
+    @property
+    def pid(self) -> int:
+        """The process of its service. Raises PodmanError where none was started."""
+        if self._process is None:
+            raise PodmanError("its service was not started")
+        return self._process.pid
+
     def start(self, registries: str = "") -> None:
         """Start its service. registries: the path of a registries.conf, "" for that of the computer.
 
