@@ -1,7 +1,8 @@
 """Adopting what runs: one of the two answers to drift; the other is to deploy again what should run.
 
 Nothing is changed where the software runs. What is written down as deployed there becomes what truly runs: a known
-release with just that digest, asked for with a reason, approved as a deployment is, and looked at again by its step.
+release with just that digest, and how it runs where the driver remembers that (`Leaving`). It is asked for with a
+reason, approved as a deployment is, and looked at again by its step.
 """
 
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from deployments.policies import demand_of
 from environments.arrivals import note_arrival
 from environments.deployed import set_aside
 from environments.drivers import DRIVERS
-from environments.drivers.base import Running
+from environments.drivers.base import Adoptable, Leaving, Running
 from environments.locks import hold_still
 from environments.models import Environment, Placement
 from environments.targets import target_of
@@ -45,19 +46,28 @@ class Adoption:
 def adoption_plan(placement: Placement, release: Release, running: list[Running]) -> Plan:
     """One step, which sees that it still runs. Pure."""
     environment, service = placement.environment.slug, placement.service.slug
+    beside = _beside(placement, running)
     arguments = {
         "environment": environment,
         "service": service,
         "version": release.version,
         "digest": release.digest,
         "instances": {one.instance: one.digest for one in running if one.version or one.digest},
+        **({"left": beside.left} if beside else {}),
     }
     title = f"see that {release.version} still runs"
     step = StepSpec("see", title, "adoption.see", arguments, service, retry=Retry(3, 1.0), safe_point=True)
     was = f"{placement.version} {placement.digest}".strip() or "nothing"
     change = {"what": "written down as deployed", "from": was, "to": f"{release.version} {release.digest}"}
     words = f"Take {service} {release.version}, which runs in {environment}, for what was deployed there."
-    return Plan(words, (step,), changes=(change,))
+    return Plan(words, (step,), changes=(change, *(beside.changes if beside else ())))
+
+
+def _beside(placement: Placement, running: list[Running]) -> Adoptable | None:
+    """How it runs beside the release, where the driver remembers that."""
+    driver = DRIVERS[placement.environment.driver]
+    target = target_of(placement, configuration="")
+    return driver.adoptable(target, running) if isinstance(driver, Leaving) else None
 
 
 def look_at(placement: Placement) -> Adoption:
@@ -95,8 +105,11 @@ def _release_of(placement: Placement, running: list[Running]) -> Release:
     if release is None:
         words = f"No known release has the image that runs of {placement} ({digest or 'its digest is not known'})."
         raise Invalid(f"{words} Add the release first, or deploy again what should run.")
-    if digest == placement.digest:
-        raise Invalid(f"{release.version}, which was deployed, runs already: no other image is there to be adopted.")
+    beside = _beside(placement, running)
+    if digest == placement.digest and not (beside and beside.changes):
+        words = f"{release.version}, which was deployed, runs already: no other image is there to be adopted."
+        how = " Nor did somebody ask for it otherwise than it was deployed: what is missing can only be deployed again."
+        raise Invalid(words + (how if beside else ""))
     return release
 
 
@@ -164,13 +177,24 @@ def _demand(operation: Operation) -> Demand:
 
 
 def _see(
-    context: StepContext, *, environment: str, service: str, version: str, digest: str, instances: dict[str, str]
+    context: StepContext,
+    *,
+    environment: str,
+    service: str,
+    version: str,
+    digest: str,
+    instances: dict[str, str],
+    left: dict[str, Any] | None = None,
 ) -> None:
     placement = _placement({"environment": environment, "service": service})
     running = _running(placement)
     others = sorted(one.instance for one in running if (one.version or one.digest) and one.digest != digest)
     if others or not any(one.digest == digest for one in running):
         words = f"{version} does not run on {', '.join(others) or service} any more: nothing was adopted."
+        raise StepError(words, permanent=True)
+    beside = _beside(placement, running)
+    if beside and beside.left != left:
+        words = f"{version} runs otherwise by now than when this was asked for: nothing was adopted."
         raise StepError(words, permanent=True)
     context.log(f"{version} runs on {', '.join(instances)}; from now on that is what was deployed")
 
@@ -179,7 +203,7 @@ def _finished(operation: Operation) -> None:
     if operation.state == State.SUCCEEDED:
         wanted = _arguments(operation)
         place = Placement.objects.filter(pk=_placement(wanted).pk)
-        note_arrival(place, operation, version=wanted["version"], digest=wanted["digest"])
+        note_arrival(place, operation, version=wanted["version"], digest=wanted["digest"], left=wanted.get("left", {}))
 
 
 STEPS = {"adoption.see": StepFunction(act=_see)}

@@ -53,8 +53,8 @@ class DifferenceOut(BaseModel):
 class DriftOut(BaseModel):
     """version, digest: what was deployed. known_at: when the place answered last, null for never.
 
-    unknown, unknown_since: why it cannot be asked now, "" and null where it can; then what was known to differ still
-    stands. may_be_adopted: another image runs.
+    unknown, unknown_since: why it cannot be asked now, or not of all, "" and null where it can; then what was known to
+    differ still stands. may_be_adopted: what runs can be taken for what was deployed.
     """
 
     service: str
@@ -113,10 +113,10 @@ def drift(request: ApiRequest, environment: str) -> list[DriftOut]:
     """Each service that was deployed there, as it was seen last; asking again is the clock's."""
     found = load_environment(request.auth, environment)
     places = Placement.objects.filter(environment=found).exclude(version="").select_related("service")
-    return [_drift_out(one, standing_of(one)) for one in with_drift(places)]
+    return [_drift_out(one, standing_of(one), found.driver) for one in with_drift(places)]
 
 
-def _drift_out(placement: Placement, standing: Standing) -> DriftOut:
+def _drift_out(placement: Placement, standing: Standing, driver: str) -> DriftOut:
     return DriftOut(
         service=placement.service.slug,
         version=placement.version,
@@ -124,7 +124,7 @@ def _drift_out(placement: Placement, standing: Standing) -> DriftOut:
         known_at=standing.known_at,
         unknown=standing.unknown,
         unknown_since=standing.unknown_since,
-        may_be_adopted=standing.has_other_image,
+        may_be_adopted=standing.may_be_adopted(driver),
         differences=[
             DifferenceOut(what=one.what, subject=one.subject, wanted=one.wanted, found=one.found, since=one.began_at)
             for one in standing.differences

@@ -25,7 +25,7 @@ from controlplane.operations.models import OperationLock
 from environments.deployed import deployed_at, set_aside
 from environments.drift_looks import Answer, Looks, Question
 from environments.drivers import DRIVERS
-from environments.drivers.base import Comparable, Difference, Unheard
+from environments.drivers.base import Comparable, Difference, Leaving, Unheard
 from environments.models import Drift, DriftWatch, Placement
 from environments.targets import target_of
 
@@ -188,10 +188,13 @@ class Standing:
         kinds = [one.what for one in self.differences]
         return ", ".join(f"{kind} of {kinds.count(kind)}" for kind in dict.fromkeys(kinds))
 
-    @property
-    def has_other_image(self) -> bool:
-        """Whether another release runs than was deployed: only that can be adopted."""
-        return any(one.what == "image" for one in self.differences)
+    def may_be_adopted(self, driver: str) -> bool:
+        """Whether adopting is an answer: another release runs, or something else that the driver can remember."""
+        known = DRIVERS[driver]
+        return any(
+            row.what == "image" or (isinstance(known, Leaving) and known.may_be_adopted(Difference(*_parts(row))))
+            for row in self.differences
+        )
 
 
 def with_drift(placements: QuerySet[Placement]) -> QuerySet[Placement]:

@@ -66,6 +66,8 @@ class Placement(models.Model):
     since = models.DateTimeField(null=True, blank=True)
     changed_by = models.CharField(max_length=200, default="", blank=True)
     changed_in = models.BigIntegerField(null=True, blank=True)  # the operation's number
+    # How it was left beside the release, in the driver's own words: see `drivers.base.Leaving`.
+    left = models.JSONField(default=dict, blank=True)
 
     class Meta:
         ordering = ["environment__position", "service__slug"]

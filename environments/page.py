@@ -33,6 +33,11 @@ class Place:
     chart: Chart
     drift: Standing
 
+    @property
+    def may_adopt(self) -> bool:
+        """Whether adopting is an answer to what differs."""
+        return self.drift.may_be_adopted(self.placement.environment.driver)
+
 
 class EnvironmentPage:
     """Asked for part by part, each part in one or two queries."""

@@ -25,4 +25,5 @@ def target_of(placement: Placement, *, configuration: str | None = None) -> Targ
             "configuration": fingerprint(environment) if configuration is None else configuration,
         },
         deployed=placement.digest,
+        left=placement.left,
     )

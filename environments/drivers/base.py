@@ -5,13 +5,13 @@ names "<driver>.<step>". Everything a step needs to know stands in its arguments
 approve is the whole truth and a changed setting changes the digest.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 from controlplane.operations.errors import StepError
 from controlplane.operations.gates import Outcome
-from controlplane.operations.plans import StepSpec
+from controlplane.operations.plans import Arguments, StepSpec
 from controlplane.operations.registry import StepFunction
 
 
@@ -31,6 +31,7 @@ class Target:
     alone; a driver that limits how many may be away at once counts them.
 
     deployed: the digest of what was deployed there, or adopted; "" where none is known.
+    left: see `Leaving`; empty where nothing is remembered.
     """
 
     environment: str
@@ -41,6 +42,7 @@ class Target:
     settings: Mapping[str, Any]
     beside: tuple[Instance, ...] = ()
     deployed: str = ""
+    left: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,35 @@ class Comparable(Protocol):
 
         Raises StepError when it cannot be asked, and PartlyUnknown, with what was found, when some of it cannot.
         """
+
+
+@dataclass(frozen=True)
+class Adoptable:
+    """What would be remembered of a place, were what runs there adopted. changes: what of it is new, from → to."""
+
+    left: Mapping[str, Any]
+    changes: tuple[dict[str, str], ...]
+
+
+@runtime_checkable
+class Leaving(Protocol):
+    """What a driver may offer besides: to remember how a deployment left a place, beside the release.
+
+    What is remembered (`Target.left`) is what a person's change is told by, put back to, or, when it is adopted,
+    replaced with. Plain data of the driver's own.
+    """
+
+    def left(self, target: Target, noted: Iterable[tuple[Arguments, Arguments]]) -> Mapping[str, Any]:
+        """What to remember once an operation has changed the place. Pure.
+
+        noted: the arguments and the checkpoint of each of its steps.
+        """
+
+    def adoptable(self, target: Target, running: list[Running]) -> Adoptable:
+        """From what runs. Pure."""
+
+    def may_be_adopted(self, difference: Difference) -> bool:
+        """Whether adopting would be an answer to it. Pure."""
 
 
 # A question that people wait for has its answer within so many seconds, or none.

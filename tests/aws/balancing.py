@@ -59,11 +59,23 @@ class Balancing:
         """They succeed again."""
         self._ill.discard(target)
 
+    def hold(self, region: str, group: str, targets: list[tuple[str, int]]) -> None:
+        """These are in the target group, and well, and no others."""
+        self._known = {key: one for key, one in self._known.items() if key[0] != f"{region}/{group}"}
+        self._known |= {(f"{region}/{group}", host, str(port)): _Known(well=True) for host, port in targets}
+
+    def held(self, region: str, group: str) -> list[tuple[str, int]]:
+        """Who is in it."""
+        return [(host, int(port)) for where, host, port in self._known if where == f"{region}/{group}"]
+
     # --- for the layer ------------------------------------------------------------------------------
 
     def own_answer(self, request: Request) -> str | None:
         """The health of the targets that were asked for; None: moto knows."""
-        if request.action == "DescribeTargetHealth" and (asked := _targets(request)):
+        if request.action == "DescribeTargetHealth":
+            asked = _targets(request) or [
+                (host, str(port)) for host, port in self.held(request.region, request.values["TargetGroupArn"])
+            ]
             rows = "".join(self._target_row(request, identity, port) for identity, port in asked)
             return f"<TargetHealthDescriptions>{rows}</TargetHealthDescriptions>"
         if request.action == "DescribeInstanceHealth" and (asked := _targets(request)):

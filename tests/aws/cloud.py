@@ -21,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from heapq import heappop, heappush
 from typing import Any, Literal
 
@@ -156,7 +157,7 @@ class Cloud:
     def ecs(self, region: str) -> Ecs:
         """A region's ECS."""
         if region not in self._ecs:
-            self._ecs[region] = Ecs(region)
+            self._ecs[region] = Ecs(region, partial(self.balancing.hold, region))
             if self.timed:
                 self._lend_time(self._ecs[region])
         return self._ecs[region]

@@ -55,6 +55,7 @@ class Company:
     @property
     def target(self) -> Target:
         """What the driver is told."""
+        self.placement.refresh_from_db()
         return target_of(self.placement)
 
     def running(self) -> Running:

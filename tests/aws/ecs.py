@@ -16,6 +16,7 @@ Json = dict[str, Any]
 Ask = Callable[[str, Json], Json]  # asks moto itself: action, body → answer
 
 PULL_ERROR = "CannotPullContainerError: image manifest not found"
+COMPUTER, FIRST_PORT, PORT = "i-0123456789abcdef0", 32768, 3000
 FIRST_DAY = datetime(2026, 11, 24, tzinfo=UTC).timestamp()
 
 
@@ -53,6 +54,7 @@ class Service:
     configuration: Json
     rollouts: list[Rollout] = field(default_factory=list)
     events: list[Json] = field(default_factory=list)
+    balancers: list[Json] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
 
     @property
@@ -78,16 +80,22 @@ class Ecs:
     shows_failure: ticks a failed rollout is seen as such before the breaker goes back; None: it never does.
     tags: the digest each image name without digest points to now.
     blocked: why no task starts, "" when they do; only over virtual time.
+    bridged: tasks share the address of their computer, instead of having one of their own.
     """
 
-    def __init__(self, region: str = "us-east-1") -> None:
+    def __init__(
+        self, region: str = "us-east-1", register: Callable[[str, list[tuple[str, int]]], None] = lambda *all: None
+    ) -> None:
+        """register: called with a target group and all that is to be in it, whenever a rollout has come to its end."""
         self.region = region
+        self._register = register
         self.reset()
 
     def reset(self) -> None:
         """A new world."""
         self._now: Callable[[], float] | None = None
         self.blocked = ""
+        self.bridged = False
         self.polls = 3
         self.fates: deque[Fate] = deque()
         self.shows_failure: int | None = 0
@@ -130,6 +138,9 @@ class Ecs:
             return {"taskArns": [f"{prefix}/{number}" for number in range(count)]}
         if action == "DescribeTasks":
             return {"tasks": [self._task(arn) for arn in body["tasks"]], "failures": []}
+        if action == "DescribeContainerInstances":
+            computers = [{"containerInstanceArn": arn, "ec2InstanceId": COMPUTER} for arn in body["containerInstances"]]
+            return {"containerInstances": computers, "failures": []}
         return None
 
     def _task(self, arn: str) -> Json:
@@ -137,15 +148,33 @@ class Ecs:
         service = self.services[cluster, name]
         digest = service.primary.digest
         if status == "RUNNING":
-            return {
-                "taskArn": arn, "lastStatus": "RUNNING", "containers": [{"name": name, "imageDigest": digest}]
-            }  # fmt: skip
+            container = {"name": name, "imageDigest": digest, **self._reached(service, int(number))}
+            on = {"containerInstanceArn": f"{arn}/computer"} if self.bridged else {}
+            return {"taskArn": arn, "lastStatus": "RUNNING", "containers": [container], **on}
         if int(number) >= len(service.stopped):
             return {
                 "taskArn": arn, "lastStatus": "DEACTIVATING", "containers": [{"name": name, "imageDigest": digest}]
             }  # fmt: skip
         reason = service.stopped[int(number)]
         return {"taskArn": arn, "lastStatus": "STOPPED", "stoppedReason": reason, "containers": [{"name": name}]}
+
+    def targets(self, service: Service) -> list[tuple[str, int]]:
+        """Address and port of each task that runs."""
+        if self.bridged:
+            return [(COMPUTER, FIRST_PORT + number) for number in range(service.remaining)]
+        rollout = int(service.primary.identity.rpartition("/")[2])
+        return [(f"10.0.{rollout % 250}.{number + 1}", PORT) for number in range(service.remaining)]
+
+    def _reached(self, service: Service, number: int) -> Json:
+        host, port = self.targets(service)[number]
+        if self.bridged:
+            return {"networkBindings": [{"containerPort": PORT, "hostPort": port}]}
+        return {"networkInterfaces": [{"privateIpv4Address": host}]}
+
+    def _take_in(self, service: Service) -> None:
+        """All tasks that run are registered, and no others."""
+        for one in service.balancers:
+            self._register(one["targetGroupArn"], self.targets(service))
 
     # --- time -------------------------------------------------------------------------------------
 
@@ -157,6 +186,8 @@ class Ecs:
             first.running, first.state, first.reason = service.desired, "COMPLETED", "completed"
             service.rollouts = [first]
             self._event(service, "has reached a steady state.")
+            service.balancers = one.get("loadBalancers", [])
+            self._take_in(service)
             self.services[key] = service
         return self.services[key]
 
@@ -176,7 +207,9 @@ class Ecs:
             service.primary.age = 0
         given = body.get("taskDefinition", service.primary.definition)
         definition = ask("DescribeTaskDefinition", {"taskDefinition": given})["taskDefinition"]["taskDefinitionArn"]
-        if definition != service.primary.definition or body.get("forceNewDeployment"):
+        moved = body.get("loadBalancers", service.balancers) != service.balancers
+        service.balancers = body.get("loadBalancers", service.balancers)
+        if definition != service.primary.definition or body.get("forceNewDeployment") or moved:
             fate = self.fates.popleft() if self.fates else Fate.COMPLETES
             service.rollouts.insert(0, self._rollout(definition, fate, ask))
             service.primary.since = self._moment()
@@ -205,6 +238,7 @@ class Ecs:
             if now.age >= self.polls:
                 now.state, now.reason = "COMPLETED", f"ECS deployment {now.identity} completed."
                 service.rollouts = [now]
+                self._take_in(service)
                 self._event(service, f"(deployment {now.identity}) deployment completed.")
                 self._event(service, "has reached a steady state.")
 
@@ -261,6 +295,7 @@ class Ecs:
             "runningCount": running,
             "pendingCount": self._pending(service),
             "deploymentConfiguration": service.configuration,
+            "loadBalancers": service.balancers,
             "events": service.events[:100],
             "deployments": [
                 {

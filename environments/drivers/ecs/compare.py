@@ -1,28 +1,39 @@
 """What a service of Amazon ECS runs beside what was deployed.
 
 - image: the revision in service has another digest, or tasks got another one than the revision says.
-- count: fewer tasks run than are asked for, while no rollout is under way.
-- environment: somebody registered a revision by hand, with the same image and something else in it: it is compared
-  with the revision that we registered for this digest, which is looked for among the few before it.
-
-Which tasks a load balancer gets is seen to by ECS itself, so nothing is said of registration.
+- count: somebody asked for another number of tasks, or fewer run than are asked for while no rollout is under way.
+- environment: somebody registered a revision by hand, with the same image and something else in it.
+- registration: a target group was taken off the service, or a task that runs gets no requests from it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from controlplane.operations.errors import StepError
-from environments.drivers.base import Difference, Kept, Software, Target
-from environments.drivers.ecs.driver import EcsDriver, instance_name, place_of
+from controlplane.operations.plans import Arguments
+from environments.drivers.base import Adoptable, Difference, Kept, PartlyUnknown, Running, Software, Target, Unheard
+from environments.drivers.ecs.driver import EcsDriver
 from environments.drivers.ecs.kept import kept_in_ecs
-from environments.drivers.ecs.service import OPERATION, Definition, EcsService, State, revision_of, short
+from environments.drivers.ecs.plan import RunningRevision, as_deployed
+from environments.drivers.ecs.service import Definition, EcsService, State, short
+from environments.drivers.ecs.settings import instance_name, place_of
+from environments.drivers.ecs.standing import (
+    changed_count,
+    names_of,
+    remembered,
+    said,
+    taken_off,
+    unserved,
+)
 from environments.image_names import digest_in
 
-LOOK_BACK = 5  # revisions, among which ours is looked for
+NONE_ASKED_FOR = "no task is asked for"
+ASKED_FOR = "are asked for"
+TAKEN_OFF = "taken off the service"
 
 
 class ComparableEcsDriver(EcsDriver):
-    """See `base.Driver`, `base.Scalable`, `base.Comparable` and `base.Keeping`."""
+    """See `base.Driver`, `base.Scalable`, `base.Comparable`, `base.Leaving` and `base.Keeping`."""
 
     def differences(self, target: Target, deployed: Software) -> list[Difference]:
         """Of the service as a whole: ECS replaces its tasks as it likes."""
@@ -30,15 +41,62 @@ class ComparableEcsDriver(EcsDriver):
         state = service.state()
         definition = service.definition(state.definition)
         name = instance_name(target)
-        return [
+        seen = [
             *_other_image(service, definition, name, deployed),
-            *_other_count(state, name),
-            *_other_environment(service, definition, name, deployed),
+            *_other_count(service, state, name, target.left),
+            *_other_environment(service, definition, name, as_deployed(target, deployed.digest)),
+            *_other_registration(service, state, name, target.left),
         ]
+        found = [one for one in seen if isinstance(one, Difference)]
+        if unheard := [one for one in seen if isinstance(one, Unheard)]:
+            raise PartlyUnknown(found, unheard)
+        return found
 
     def kept(self, target: Target, software: Software) -> Kept:
         """Whether its revision is active and its image in the registry."""
         return kept_in_ecs(place_of(target), software)
+
+    def left(self, target: Target, noted: Iterable[tuple[Arguments, Arguments]]) -> Mapping[str, Any]:
+        """What the steps noted that had to do with this service."""
+        try:
+            place = place_of(target)
+        except StepError:
+            return target.left  # it has settings that nobody could have deployed by
+        notes = [kept["left"] for given, kept in noted if given.get("place") == place and "left" in kept]
+        return remembered(target.left, notes)
+
+    def adoptable(self, target: Target, running: list[Running]) -> Adoptable:
+        """Its revision, its count and its load balancers, as they are."""
+        (now,) = running
+        if not isinstance(now, RunningRevision):
+            raise TypeError("ecs adopts what ecs found")
+        known, deployed = target.left, as_deployed(target, now.digest)
+        changes = []
+        if deployed.get("shape", now.shape) != now.shape:
+            changes.append(
+                {"what": "task definition", "from": short(deployed["definition"]), "to": short(now.reference)}
+            )
+        if now.deployed_count is not None or (now.count == 0 and "count" not in known):
+            count = "some" if now.deployed_count is None else now.deployed_count
+            changes.append({"what": "tasks", "from": f"{count} asked for", "to": f"{now.count} asked for"})
+        if taken_off(known, now.balancers):
+            changes.append(
+                {"what": "load balancers", "from": names_of(known["balancers"]), "to": names_of(now.balancers)}
+            )
+        left = {
+            "digest": digest_in(now.image),
+            "definition": now.reference,
+            "shape": now.shape,
+            # What Auto Scaling chose is not what somebody wants to keep.
+            "count": known.get("count", now.count) if now.deployed_count is None else now.count,
+            "balancers": list(now.balancers),
+        }
+        return Adoptable(left, tuple(changes))
+
+    def may_be_adopted(self, difference: Difference) -> bool:
+        """Whether it is something that somebody asked ECS for, and not something that is missing."""
+        asked = (NONE_ASKED_FOR, TAKEN_OFF)
+        return difference.what == "environment" or difference.found.endswith((*asked, ASKED_FOR))
 
 
 def _other_image(service: EcsService, definition: Definition, name: str, deployed: Software) -> Iterator[Difference]:
@@ -52,38 +110,47 @@ def _other_image(service: EcsService, definition: Definition, name: str, deploye
         yield Difference("image", name, wanted, f"tasks with {', '.join(others)}")
 
 
-def _other_count(state: State, name: str) -> Iterator[Difference]:
-    if state.others:
-        return  # a rollout is under way: there are tasks of two revisions
-    if state.desired == 0:
-        yield Difference("count", name, "tasks run", "no task is asked for")
-    elif state.running < state.desired:
+def _other_count(
+    service: EcsService, state: State, name: str, left: Mapping[str, Any]
+) -> Iterator[Difference | Unheard]:
+    asked = f"{state.desired} {ASKED_FOR}" if state.desired else NONE_ASKED_FOR
+    try:
+        count = changed_count(service, state, left)
+    except StepError as error:
+        count = None if state.desired else left["count"]
+        if state.desired:
+            yield Unheard(name, f"count: {error}", "count")
+    if count is not None:
+        yield Difference("count", name, f"{count} tasks {ASKED_FOR}", asked)
+    elif not state.desired and "count" not in left:
+        yield Difference("count", name, "tasks run", asked)
+    if not state.others and state.running < state.desired:  # in a rollout there are tasks of two revisions
         yield Difference("count", name, f"{state.desired} tasks run", f"{state.running} run")
 
 
 def _other_environment(
-    service: EcsService, definition: Definition, name: str, deployed: Software
+    service: EcsService, definition: Definition, name: str, deployed: Mapping[str, Any]
 ) -> Iterator[Difference]:
-    if digest_in(definition.image) != deployed.digest:
-        return  # another image is said already, and its revision has no other of ours to be compared with
-    ours = _ours(service, definition, deployed)
-    if ours is not None and ours.shape != definition.shape:
-        yield Difference("environment", name, f"{short(ours.arn)}, as it was deployed", _in_words(ours, definition))
+    if deployed.get("shape", definition.shape) == definition.shape:
+        return
+    try:
+        ours = service.definition(deployed["definition"])
+        said_of = _in_words(ours, definition)
+    except StepError:
+        said_of = f"{short(definition.arn)}, which is another"  # somebody deleted the one that was deployed
+    yield Difference("environment", name, f"{short(deployed['definition'])}, as it was deployed", said_of)
 
 
-def _ours(service: EcsService, definition: Definition, deployed: Software) -> Definition | None:
-    """The revision that was registered from here for this digest, before the one that runs; None: that is ours."""
-    mark, found = definition.labels.get(OPERATION, ""), None
-    newest = revision_of(definition.arn) - 1
-    for number in range(newest, max(0, newest - LOOK_BACK), -1):
-        try:
-            earlier = service.definition(f"{definition.family}:{number}")
-        except StepError:
-            continue  # somebody deleted it
-        label = earlier.labels.get(OPERATION, "")
-        if digest_in(earlier.image) == deployed.digest and label and label == (mark or label):
-            found, mark = earlier, label
-    return found
+def _other_registration(
+    service: EcsService, state: State, name: str, left: Mapping[str, Any]
+) -> Iterator[Difference | Unheard]:
+    for one in taken_off(left, state.balancers):
+        yield Difference("registration", name, f"in {said(one)}", TAKEN_OFF)
+    try:
+        for group, words in unserved(service, state):
+            yield Difference("registration", name, f"in {group}", words)
+    except StepError as error:
+        yield Unheard(name, f"registration: {error}", "registration")
 
 
 def _in_words(ours: Definition, other: Definition) -> str:

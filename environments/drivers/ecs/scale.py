@@ -19,6 +19,7 @@ from controlplane.operations.registry import Seen, StepContext, StepFunction, Ve
 from environments.addresses import NoAnswer, get
 from environments.aws import CHANGE_ATTEMPTS, READ_ATTEMPTS, ecs, in_words
 from environments.drivers.ecs.service import OPERATION, VERSION, Definition, EcsService, State, short
+from environments.drivers.ecs.standing import note_left
 from environments.drivers.telling import REGISTERED, intend, tell_if_meant, tell_once
 from environments.image_names import digest_in, repository_of
 
@@ -172,6 +173,8 @@ def _are_up(context: StepContext, *, place: Arguments, count: int, digest: str, 
         verdict = _judge(context, service, state, count, _revision(context, place, digest))
         if verdict.outcome == "passed" and url:
             verdict = _ask_health(context, url, checks)
+        if verdict.outcome == "passed":
+            note_left(context, state, service.definition(state.definition), scaled=True)
     except StepError as error:
         if error.permanent:
             raise

@@ -5,7 +5,7 @@ the answer; events come newest first, a hundred at most; a revision is registere
 another one gave, without the fields that ECS adds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -24,6 +24,11 @@ BREAKER = {"deploymentCircuitBreaker": {"enable": True, "rollback": True}}
 def short(arn: str) -> str:
     """What people call a thing: "pitchey-backend:42" of its ARN."""
     return arn.rpartition("/")[2]
+
+
+def family_of(arn: str) -> str:
+    """The family of a task definition's revision, "" of none."""
+    return short(arn).rpartition(":")[0]
 
 
 def revision_of(arn: str) -> int:
@@ -107,6 +112,7 @@ class State:
     pending: int
     events: tuple[tuple[str, str], ...]
     configuration: Mapping[str, Any]
+    balancers: tuple[Arguments, ...] = ()
 
     @property
     def deployment(self) -> str:
@@ -186,6 +192,7 @@ class EcsService:
             pending=found["pendingCount"],
             events=tuple((event["id"], event["message"]) for event in found.get("events", [])),
             configuration=dict(found.get("deploymentConfiguration", {})),
+            balancers=tuple(dict(one) for one in found.get("loadBalancers", [])),
         )
 
     def definition(self, name: str) -> Definition:
@@ -237,33 +244,52 @@ class EcsService:
             answer = ecs(self.account, CHANGE_ATTEMPTS).register_task_definition(**values)
         return answer["taskDefinition"]["taskDefinitionArn"]
 
-    def update(self, definition: str, configuration: Mapping[str, Any], *, force: bool) -> str:
+    def update(
+        self,
+        definition: str,
+        configuration: Mapping[str, Any],
+        *,
+        force: bool,
+        balancers: Sequence[Arguments] | None = None,
+    ) -> str:
         """Bring the revision into service, guarded by ECS's circuit breaker; returns the deployment's id.
 
-        configuration: how the service is deployed now; it is kept but for the breaker. Sent once, as above.
+        configuration: how the service is deployed now; it is kept but for the breaker. balancers: all that it is to
+        have; None: those that it has. Sent once, as above.
         """
         guarded: Any = {**configuration, **BREAKER}
+        more: Any = {} if balancers is None else {"loadBalancers": list(balancers)}
         with in_words("ecs:UpdateService", self.words):
             answer = ecs(self.account, CHANGE_ATTEMPTS).update_service(
                 cluster=self.cluster, service=self.service, taskDefinition=definition,
-                deploymentConfiguration=guarded, forceNewDeployment=force,
+                deploymentConfiguration=guarded, forceNewDeployment=force, **more,
             )  # fmt: skip
         return next(one["id"] for one in answer["service"]["deployments"] if one["status"] == "PRIMARY")
 
     def running_digests(self, container: str) -> set[str]:
         """The digests of the images that this container truly got in the running tasks, whatever a tag said."""
-        containers = [one for task in self._tasks("RUNNING") for one in task.get("containers", [])]
+        containers = [one for task in self.tasks("RUNNING") for one in task.get("containers", [])]
         return {one["imageDigest"] for one in containers if one["name"] == container and one.get("imageDigest")}
 
     def why_stopped(self) -> list[str]:
         """Why its tasks stopped lately, each reason once."""
         reasons = []
-        for task in self._tasks("STOPPED"):
+        for task in self.tasks("STOPPED"):
             parts = [task.get("stoppedReason", ""), *(one.get("reason", "") for one in task.get("containers", []))]
             reasons.append(": ".join(part for part in parts if part))
         return list(dict.fromkeys(reason for reason in reasons if reason))
 
-    def _tasks(self, status: Any) -> list[Mapping[str, Any]]:
+    def computers(self, tasks: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+        """The EC2 instances that tasks run on, by the ARN of the container instance."""
+        wanted = sorted({str(one["containerInstanceArn"]) for one in tasks if one.get("containerInstanceArn")})
+        if not wanted:
+            return {}
+        with in_words("ecs:DescribeContainerInstances", self.words):
+            answer = self._client.describe_container_instances(cluster=self.cluster, containerInstances=wanted)
+        return {one["containerInstanceArn"]: one.get("ec2InstanceId", "") for one in answer["containerInstances"]}
+
+    def tasks(self, status: Any) -> list[Mapping[str, Any]]:
+        """Its tasks that are to run ("RUNNING"), or that stopped lately ("STOPPED"); a hundred at most."""
         with in_words("ecs:ListTasks", self.words):
             names = self._client.list_tasks(cluster=self.cluster, serviceName=self.service, desiredStatus=status)
         if not names["taskArns"]:

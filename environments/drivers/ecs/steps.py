@@ -11,7 +11,8 @@ from controlplane.operations.models import Operation
 from controlplane.operations.plans import Arguments
 from controlplane.operations.registry import Seen, StepContext, StepFunction, Verdict, failed, passed, pending
 from environments.addresses import NoAnswer, get
-from environments.drivers.ecs.service import OPERATION, VERSION, EcsService, State, short
+from environments.drivers.ecs.service import OPERATION, VERSION, EcsService, State, family_of, short
+from environments.drivers.ecs.standing import note_left
 from environments.drivers.telling import REGISTERED, tell_once
 from environments.image_names import digest_in
 
@@ -32,9 +33,9 @@ def _kept(context: StepContext) -> Arguments:
 
     One operation may change several services: the restore of a restore point does.
 
-    former: the revision that ran before; newest: the family's newest number then; before: the deployment then;
-    revision: the one we registered; deployment: the one we started; event: the last service event told;
-    asked_after: the last service event before we asked for a rollout.
+    former: the revision that ran before; family: in which ours is registered; newest: its newest number then;
+    before: the deployment then; revision: the one we registered; deployment: the one we started; event: the last
+    service event told; asked_after: the last service event before we asked for a rollout.
     """
     operation = Operation.objects.only("plan").get(pk=context.operation_id)
     places, noted = {}, {}
@@ -52,8 +53,11 @@ def _mark(context: StepContext) -> str:
     return f"operation {context.operation_id}"
 
 
-def _note_what_runs(context: StepContext, service: EcsService, runs: Arguments) -> Arguments:
-    """Write down, once and before any effect, what there is to go back to. StepError: not what was approved."""
+def _note_what_runs(context: StepContext, service: EcsService, runs: Arguments, family: str = "") -> Arguments:
+    """Write down, once and before any effect, what there is to go back to. StepError: not what was approved.
+
+    family: in which one is to be registered; "" for that of the revision that runs.
+    """
     if "former" in (kept := _kept(context)):
         return kept
     state = service.state()
@@ -61,9 +65,11 @@ def _note_what_runs(context: StepContext, service: EcsService, runs: Arguments) 
     if former.shape != runs["shape"] or digest_in(former.image) not in ("", runs["digest"]):
         words = f"{short(former.arn)} is in service, which is not what the plan was made for. Ask for it again."
         raise StepError(words, permanent=True)
+    own = family in ("", former.family)
     context.save_checkpoint(
         former=former.arn,
-        newest=service.newest(former.family, former.revision),
+        family=family or former.family,
+        newest=service.newest(family or former.family, former.revision if own else 0),
         before=state.deployment,
         event=state.newest_event,
     )
@@ -71,53 +77,66 @@ def _note_what_runs(context: StepContext, service: EcsService, runs: Arguments) 
     return _kept(context)
 
 
-def _is_registered(context: StepContext, *, place: Arguments, runs: Arguments, image: str, version: str) -> Seen:
+def _is_registered(
+    context: StepContext, *, place: Arguments, runs: Arguments, image: str, version: str, source: str = ""
+) -> Seen:
     service = _service(context, place)
     first = "former" not in context.checkpoint
-    kept = _note_what_runs(context, service, runs)
-    found = None if first else service.registered_by(_mark(context), runs["family"], kept["newest"])
+    kept = _note_what_runs(context, service, runs, family_of(source))
+    found = None if first else service.registered_by(_mark(context), kept["family"], kept["newest"])
     if found is None:
         return Seen.NOT_DONE
     context.save_checkpoint(revision=found.arn)
-    tell_once(context, REGISTERED, runs["family"], image=image, version=version)
+    tell_once(context, REGISTERED, _source(source, runs), image=image, version=version)
     context.log(f"{short(found.arn)} is registered")
     return Seen.DONE
 
 
-def _register(context: StepContext, *, place: Arguments, runs: Arguments, image: str, version: str) -> None:
+def _source(source: str, runs: Arguments) -> str:
+    """What was copied, as the plan names it."""
+    return source or str(runs["family"])
+
+
+def _register(
+    context: StepContext, *, place: Arguments, runs: Arguments, image: str, version: str, source: str = ""
+) -> None:
+    """source: the revision that is copied; "" for the one that runs."""
     service = _service(context, place)
-    former = service.definition(_kept(context)["former"])
-    request = former.request(image, {OPERATION: _mark(context), VERSION: version})
+    copied = service.definition(source or _kept(context)["former"])
+    request = copied.request(image, {OPERATION: _mark(context), VERSION: version})
     context.check()
     revision = service.register(request)
     context.save_checkpoint(revision=revision)
-    tell_once(context, REGISTERED, runs["family"], image=image, version=version)
+    tell_once(context, REGISTERED, _source(source, runs), image=image, version=version)
     context.log(f"registered {short(revision)} with {image}")
 
 
-def _wanted(context: StepContext, service: EcsService, runs: Arguments, to: str) -> str:
+def _wanted(context: StepContext, service: EcsService, to: str) -> str:
     """The ARN of the revision to bring into service."""
     kept = _kept(context)
     if to != NEW:
         return str(kept["former"])
     if "revision" in kept:
         return str(kept["revision"])
-    found = service.registered_by(_mark(context), runs["family"], kept["newest"])
+    found = service.registered_by(_mark(context), kept["family"], kept["newest"])
     if found is None:
-        words = f"This operation has registered no revision of {runs['family']}. Ask for the deployment again."
+        words = f"This operation has registered no revision of {kept['family']}. Ask for the deployment again."
         raise StepError(words, permanent=True)
     context.save_checkpoint(revision=found.arn)
     return found.arn
 
 
-def _is_updated(context: StepContext, *, place: Arguments, runs: Arguments, to: str) -> Seen:
+def _is_updated(
+    context: StepContext, *, place: Arguments, runs: Arguments, to: str, balancers: list[Arguments] | None = None
+) -> Seen:
     service = _service(context, place)
     if to == FORMER and "former" not in _kept(context):
         raise Unknown(f"Nobody noted which revision the {service.words} ran before. Look at it in ECS.")
     kept = _note_what_runs(context, service, runs)
     state = service.state()
-    wanted = _wanted(context, service, runs, to)
-    if state.definition == wanted and (to != SAME or state.deployment != kept["before"]):
+    wanted = _wanted(context, service, to)
+    there = state.definition == wanted and (to != SAME or state.deployment != kept["before"])
+    if there and balancers in (None, list(state.balancers)):
         context.save_checkpoint(deployment=state.deployment)
         if "asked_after" in context.checkpoint:
             tell_once(context, UPDATED, place["service"], to=to)
@@ -133,13 +152,16 @@ def _is_updated(context: StepContext, *, place: Arguments, runs: Arguments, to: 
     return Seen.NOT_DONE
 
 
-def _update(context: StepContext, *, place: Arguments, runs: Arguments, to: str) -> None:
+def _update(
+    context: StepContext, *, place: Arguments, runs: Arguments, to: str, balancers: list[Arguments] | None = None
+) -> None:
+    """balancers: those that the service is to have; None: those that it has."""
     service = _service(context, place)
-    wanted = _wanted(context, service, runs, to)
+    wanted = _wanted(context, service, to)
     state = service.state()
     context.save_checkpoint(asked_after=state.newest_event)
     context.check()
-    deployment = service.update(wanted, state.configuration, force=to == SAME)
+    deployment = service.update(wanted, state.configuration, force=to == SAME, balancers=balancers)
     context.save_checkpoint(deployment=deployment)
     tell_once(context, UPDATED, place["service"], to=to)
     context.log(f"updated the {service.words} to {short(wanted)}: {deployment}")
@@ -153,7 +175,10 @@ def _is_stable(context: StepContext, *, place: Arguments, poll: float, to: str) 
     """Look once. Pending: after waiting `poll` seconds. A call that fails for a passing reason is no verdict."""
     try:
         service = _service(context, place)
-        verdict = _judge(context, service.state(), to)
+        state = service.state()
+        verdict = _judge(context, state, to)
+        if verdict.outcome == "passed" and to != FORMER:
+            note_left(context, state, service.definition(state.definition))
     except StepError as error:
         if error.permanent:
             raise

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from controlplane.operations.errors import StepError
 from environments.drivers.base import Target
-from environments.drivers.ecs.driver import DEFAULTS, EcsDriver
+from environments.drivers.ecs.driver import EcsDriver
 from environments.drivers.ecs.service import OPERATION, VERSION, Definition, short
+from environments.drivers.ecs.settings import DEFAULTS
 from environments.image_names import digest_in, repository_of, tag_of
 
 DIGEST = "sha256:" + "a" * 64

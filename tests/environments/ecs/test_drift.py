@@ -1,7 +1,6 @@
 """What a service of ECS runs beside what was deployed: another image, too few tasks, a revision made by hand."""
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.db.models.functions import Now
@@ -10,35 +9,13 @@ from django.test import Client
 from controlplane.accounts.models import Person
 from controlplane.clock.registry import duties
 from environments.drift import EVERY
-from environments.drivers.base import Difference, Software
 from environments.models import DriftWatch
 from tests.aws.company import CLUSTER, REPOSITORY, SERVICE, Company, digest
+from tests.environments.ecs.by_hand import found as differences
+from tests.environments.ecs.by_hand import revise
 
 pytest_plugins = ["tests.aws.fixtures"]
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def differences(company: Company, version: str = "1.5.0") -> list[Difference]:
-    deployed = Software(version, f"{REPOSITORY}:{version}", digest(version))
-    found: list[Difference] = company.driver.differences(company.target, deployed)  # type: ignore[attr-defined]
-    return found
-
-
-def by_hand(company: Company, **changes: Any) -> str:
-    """Somebody registers a copy of what runs, with something else in its first container, and brings it in."""
-    given = company.described(company.serving())
-    own = ("taskDefinitionArn", "revision", "status", "requiresAttributes", "compatibilities", "registeredAt",
-           "registeredBy")  # fmt: skip
-    copy = {key: value for key, value in given.items() if key not in own}
-    copy["containerDefinitions"][0].update(changes)
-    arn = company.client.register_task_definition(**copy)["taskDefinition"]["taskDefinitionArn"]
-    company.client.update_service(cluster=CLUSTER, service=SERVICE, taskDefinition=arn)
-    return str(arn)
-
-
-def settle(company: Company) -> None:
-    for _ in range(20):
-        company.client.describe_services(cluster=CLUSTER, services=[SERVICE])
 
 
 def test_after_a_deployment_nothing_differs(company: Company) -> None:
@@ -48,7 +25,7 @@ def test_after_a_deployment_nothing_differs(company: Company) -> None:
 
 def test_another_image_is_said_with_its_revision(company: Company) -> None:
     company.deploy("1.5.0")
-    arn = by_hand(company, image=f"{REPOSITORY}@{digest('1.6.0')}")
+    arn = revise(company, image=f"{REPOSITORY}@{digest('1.6.0')}")
     (found, *_) = differences(company)
     assert (found.what, found.subject) == ("image", SERVICE)
     assert digest("1.6.0") in found.found
@@ -57,7 +34,7 @@ def test_another_image_is_said_with_its_revision(company: Company) -> None:
 
 def test_a_revision_made_by_hand_is_another_environment_and_values_are_never_said(company: Company) -> None:
     company.deploy("1.5.0")
-    by_hand(company, environment=[{"name": "API_KEY", "value": "very-secret-value"}])
+    revise(company, environment=[{"name": "API_KEY", "value": "very-secret-value"}])
     found = [one for one in differences(company) if one.what == "environment"]
     assert len(found) == 1
     assert "API_KEY" in found[0].found
@@ -73,7 +50,7 @@ def test_no_task_asked_for_is_a_count(company: Company) -> None:
 def test_the_clock_puts_it_on_the_board(company: Company, client: Client, dana: Person) -> None:
     """Within the 60 seconds that a place may go without a look."""
     company.deploy("1.5.0")
-    by_hand(company, image=f"{REPOSITORY}@{digest('1.6.0')}")
+    revise(company, image=f"{REPOSITORY}@{digest('1.6.0')}")
     (duty,) = (one for one in duties() if one.name == "look for drift")
     DriftWatch.objects.update(due_at=Now() - timedelta(seconds=1))
     assert EVERY < 60 and duty.function() == 1
