@@ -13,7 +13,7 @@ from deployments.gates.asking import gates_for
 from deployments.gates.emergency import emergency
 from deployments.models import Deployment
 from deployments.plans import deployment_plan, makes_backup, serving
-from deployments.policies import demand_of
+from deployments.policies import demand_of, policy_of
 from deployments.services import KIND, as_the_rules_ask, software_of
 from deployments.strategies.asking import settings_of, situation_of
 from environments.arrivals import note_arrival
@@ -37,9 +37,11 @@ def _placement(deployment: Deployment) -> Placement:
 def _facts(operation: Operation) -> Mapping[str, Any]:
     deployment = _deployment(operation)
     placement = _placement(deployment)
-    situation = situation_of(placement)
+    policy = policy_of(deployment.environment)
+    situation = situation_of(placement, policy)
     settings = settings_of(placement)
-    seen = way_back.look(placement) if deployment.kind == Deployment.Kind.DEPLOY else None
+    goes_on = deployment.kind == Deployment.Kind.DEPLOY
+    seen = way_back.look(placement, policy, way_back.former_at(placement)) if goes_on else None
     return {"target": situation.target, "running": situation.running, "situation": situation, "settings": settings,
             "way_back": seen}  # fmt: skip
 
@@ -49,7 +51,7 @@ def _plan(operation: Operation, facts: Mapping[str, Any]) -> Plan:
     driver = DRIVERS[deployment.environment.driver]
     to = software_of(deployment.release)
     plan = deployment_plan(driver, facts["situation"], to, facts["settings"], deployment.strategy)
-    return as_the_rules_ask(plan, deployment.environment, deployment.kind)
+    return as_the_rules_ask(plan, policy_of(deployment.environment), deployment.kind)
 
 
 def _moved(operation: Operation, fresh: Plan) -> str:
@@ -94,7 +96,8 @@ def _result(operation: Operation) -> list[str]:
     """Where something else runs than the release that was deployed, in words."""
     deployment = _deployment(operation)
     placement, to = _placement(deployment), software_of(deployment.release)
-    found = serving(situation_of(placement), settings_of(placement), deployment.strategy)
+    situation = situation_of(placement, policy_of(deployment.environment))
+    found = serving(situation, settings_of(placement), deployment.strategy)
     wrong = [one for one in found if not _is(one, to)]
     return [f"{one.instance} runs {one.version or 'nothing'} {one.digest}".rstrip() + f", not {to.version} {to.digest}"
             for one in wrong]  # fmt: skip

@@ -1,6 +1,6 @@
 """What people may do with releases and deployments."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from django.db import transaction
@@ -23,7 +23,7 @@ from deployments.commits import Between, commits_between
 from deployments.gates import way_back
 from deployments.gates.asking import gates_for
 from deployments.gates.emergency import emergency
-from deployments.models import Deployment, Release
+from deployments.models import Deployment, Policy, Release
 from deployments.pipelines.identity import Workflow
 from deployments.pipelines.telling import follow
 from deployments.plans import (
@@ -54,7 +54,8 @@ KIND = "deployment"
 class Draft:
     """What would happen, before anybody asked for it: the page and the request are made from the same draft.
 
-    running: what people get now. seen: what the place said of the way back.
+    running: what people get now. former: the release that was deployed last, if it is known. seen: what the place said
+    of the way back.
     """
 
     environment: Environment
@@ -65,6 +66,8 @@ class Draft:
     plan: Plan
     gates: list[Gate]
     strategy: str = ROLLING
+    settings: Settings = field(default_factory=Settings)
+    former: Release | None = None
     seen: way_back.Look | None = None
 
     @property
@@ -79,8 +82,10 @@ class Draft:
 def commits_of(made: Draft) -> Between | None:
     """What the draft brings or takes away; None where it is not one known release that runs there."""
     digests = {one.digest for one in made.running if one.digest}
-    known = releases_with(made.release.service_id, digests, [one.version for one in made.running])
-    here = known.select_related("report__pipeline").first() if len(digests) == 1 else None
+    here = made.former
+    if here is None or digests != {here.digest}:
+        known = releases_with(made.release.service_id, digests, [one.version for one in made.running])
+        here = known.select_related("report__pipeline").first() if len(digests) == 1 else None
     return commits_between(here, made.release) if here and here != made.release else None
 
 
@@ -147,20 +152,28 @@ def set_ci(who: Who, release: Release, ci: str, *, action: str = "release.checke
     record(who, action, f"release {release}", data=data)
 
 
-def draft(environment: Environment, release: Release, kind: str = Deployment.Kind.DEPLOY, strategy: str = "") -> Draft:
+def draft(
+    environment: Environment,
+    release: Release,
+    kind: str = Deployment.Kind.DEPLOY,
+    strategy: str = "",
+    policy: Policy | None = None,
+) -> Draft:
     """Look at the environment and plan the way to the release. strategy: "" for the one that is usual there.
 
-    Raises StepError, Invalid; changes nothing.
+    policy: the environment's, where it is known. Raises StepError, Invalid; changes nothing.
     """
-    placement = Placement.objects.filter(environment=environment, service=release.service).first()
+    placement = _place_of(environment, release)
     if placement is None:
         raise Invalid(f"{release.service} has no place in {environment.slug}.")
+    policy = policy or policy_of(environment)
     settings = settings_of(placement)
     chosen = settings.choose(strategy, rollback=kind == Deployment.Kind.ROLLBACK)
-    situation = _what_will_run(environment, placement, settings)
+    situation = _what_will_run(placement, policy, settings)
     plan = deployment_plan(DRIVERS[environment.driver], situation, software_of(release), settings, chosen)
-    seen = way_back.look(placement) if kind == Deployment.Kind.DEPLOY else None
-    plan = as_the_rules_ask(plan, environment, kind)
+    former = way_back.former_at(placement)
+    seen = way_back.look(placement, policy, former) if kind == Deployment.Kind.DEPLOY else None
+    plan = as_the_rules_ask(plan, policy, kind)
     is_made = makes_backup(plan.as_json()) if plan.steps else None
     return Draft(
         environment=environment,
@@ -171,18 +184,27 @@ def draft(environment: Environment, release: Release, kind: str = Deployment.Kin
         plan=plan,
         gates=gates_for(environment, release, kind=kind, seen=seen, makes_backup=is_made),
         strategy=chosen,
+        settings=settings,
+        former=former,
         seen=seen,
     )
 
 
-def as_the_rules_ask(plan: Plan, environment: Environment, kind: str) -> Plan:
+def _place_of(environment: Environment, release: Release) -> Placement | None:
+    found = Placement.objects.filter(environment=environment, service=release.service).first()
+    if found is not None:
+        found.environment, found.service = environment, release.service
+    return found
+
+
+def as_the_rules_ask(plan: Plan, policy: Policy, kind: str) -> Plan:
     """The plan with what the rules have done before anything is touched; the way back waits for nothing.
 
     Nothing is done first, and the plan says so, while two people have set aside what may wait: a database that is
     broken could not be backed up, and what mends it must not wait for that.
     """
-    first = () if kind == Deployment.Kind.ROLLBACK else first_steps(policy_of(environment))
-    return without_backup(plan) if first and emergency(environment) else begin_with(plan, first)
+    first = () if kind == Deployment.Kind.ROLLBACK else first_steps(policy)
+    return without_backup(plan) if first and emergency(policy.environment) else begin_with(plan, first)
 
 
 @dataclass(frozen=True)
@@ -194,24 +216,25 @@ class Way:
     is_chosen: bool
 
 
-def ways_to(environment: Environment, release: Release, kind: str, chosen: str) -> list[Way]:
-    """The strategies that may be chosen for a deployment, the usual one first. chosen: "" for that."""
-    placement = Placement.objects.filter(environment=environment, service=release.service).first()
+def ways_to(environment: Environment, release: Release, kind: str, chosen: str, made: Draft | None) -> list[Way]:
+    """The strategies that may be chosen for a deployment, the usual one first. chosen: "" for that, made: its draft."""
+    placement = made.placement if made else _place_of(environment, release)
     if placement is None:
         return []
-    offered = settings_of(placement).offered(rollback=kind == Deployment.Kind.ROLLBACK)
+    settings = made.settings if made else settings_of(placement)
+    offered = settings.offered(rollback=kind == Deployment.Kind.ROLLBACK)
     return [Way(name, LABELS[name], name == (chosen or offered[0])) for name in offered]
 
 
-def _what_will_run(environment: Environment, placement: Placement, settings: Settings) -> Situation:
+def _what_will_run(placement: Placement, policy: Policy, settings: Settings) -> Situation:
     """What runs there, or, behind a deployment that is under way or queued, what will run once it is done.
 
     A plan made in the middle of another change would be out of date when its turn comes. If the one ahead
     fails, the plan does not fit any more and the operation becomes stale instead of surprising anybody.
     """
-    situation = situation_of(placement)
+    situation = situation_of(placement, policy)
     ahead = Deployment.objects.filter(
-        environment=environment,
+        environment=placement.environment,
         release__service=placement.service,
         operation__state__in=ACTIVE - {State.AWAITING_APPROVAL, State.SCHEDULED},
         operation__gate_pending_since=None,

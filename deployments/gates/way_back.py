@@ -29,14 +29,22 @@ class Look:
     words: str
 
 
-def look(placement: Placement) -> Look | None:
-    """Ask the place whether what runs there could be started again; None where nobody wants to know.
+def former_at(placement: Placement) -> Release | None:
+    """The release that runs there, if it is known."""
+    if not placement.digest:
+        return None
+    there = releases_with(placement.service_id, [placement.digest], [placement.version])
+    return there.select_related("report__pipeline").first()
+
+
+def look(placement: Placement, policy: Policy, former: Release | None) -> Look | None:
+    """Ask the place whether what runs there could be started again; None where its policy does not want to know.
+
+    former: the release that runs there, see `former_at`.
 
     Network; call it outside a transaction. A place that does not answer is pending: it is asked again.
     """
-    wanted = Policy.objects.filter(environment=placement.environment_id).exclude(way_back="").exists()
-    former = _former(placement) if wanted else None
-    if former is None:
+    if former is None or not policy.way_back:
         return None
     driver = DRIVERS[placement.environment.driver]
     if not isinstance(driver, Keeping):
@@ -86,10 +94,3 @@ def _closed_by(worst: Release, release: Release) -> str:
         words = f"nobody said whether the migrations of {worst.version}{along} can be taken back."
         return f"{words} Have its pipeline say it."
     return ""
-
-
-def _former(placement: Placement) -> Release | None:
-    """The release that runs there, if it is known."""
-    if not placement.digest:
-        return None
-    return releases_with(placement.service_id, [placement.digest], [placement.version]).first()

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.conf import settings as django_settings
+from django.db.models import F, Q
 
 from controlplane.operations.errors import StepError
 from controlplane.operations.plans import Arguments
-from deployments.models import StrategyTable
-from deployments.policies import policy_of
+from deployments.models import Policy, StrategyTable
 from deployments.strategies.settings import Settings, settings_from
 from deployments.strategies.situation import Balanced, Situation, can_count, can_weigh, groups_of, member_at
 from environments.balancers import BALANCERS
@@ -24,13 +24,12 @@ NO_BALANCER = "none"
 def settings_of(placement: Placement) -> Settings:
     """What the configuration says of the service there, else of its environment, else rolling."""
     tables = StrategyTable.objects.filter(environment_id=placement.environment_id)
-    own = tables.filter(service_id=placement.service_id).values_list("settings", flat=True).first()
-    general = tables.filter(service__isnull=True).values_list("settings", flat=True).first()
-    return settings_from(own or general or {})
+    known = tables.filter(Q(service=placement.service_id) | Q(service=None)).order_by(F("service").asc(nulls_last=True))
+    return settings_from(next(filter(None, known.values_list("settings", flat=True)), {}))
 
 
-def situation_of(placement: Placement) -> Situation:
-    """What runs there now, by whatever balancer. Asks the network; raises StepError, in words."""
+def situation_of(placement: Placement, policy: Policy) -> Situation:
+    """What runs there now, by whatever balancer. policy: of the environment. Network; raises StepError, in words."""
     target = target_of(placement)
     environment = placement.environment
     return Situation(
@@ -39,7 +38,7 @@ def situation_of(placement: Placement) -> Situation:
         driver=environment.driver,
         balanced=balanced_at(target),
         prometheus=bool(django_settings.PROMETHEUS_URL),
-        careful=policy_of(environment).approvals_required > 0,
+        careful=policy.approvals_required > 0,
         deployed=placement.digest,
     )
 

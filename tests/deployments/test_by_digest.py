@@ -7,10 +7,11 @@ from controlplane.accounts.models import Person
 from controlplane.operations.models import Operation
 from deployments.adoption import look_at
 from deployments.gates.known import know
-from deployments.gates.way_back import look
+from deployments.gates.way_back import former_at, look
 from deployments.listing import images_deployed
 from deployments.manifests import deployed_release
 from deployments.models import Deployment, Release
+from deployments.policies import policy_of
 from deployments.services import rollback_release
 from environments.drivers import DRIVERS
 from environments.drivers.base import Kept, Software, Target
@@ -87,7 +88,7 @@ def test_the_place_is_asked_for_the_image_that_runs(
     asked: list[str] = []
     rule(twice, way_back="possible")
     monkeypatch.setitem(DRIVERS, "paper", Asked())
-    look(placement)
+    look(placement, policy_of(twice.production), former_at(placement))
     assert asked == ["registry/api"]
 
 

@@ -16,7 +16,7 @@ from controlplane.operations.models import Approval
 from controlplane.operations.registry import Demand
 from controlplane.operations.states import State
 from deployments.models import ApproverGroup
-from deployments.policies import guarded_slugs
+from deployments.policies import guarded_slugs, policy_of
 from deployments.services import request_deployment
 from deployments.strategies.asking import situation_of
 from environments.models import Environment, Placement
@@ -141,9 +141,9 @@ def test_where_only_a_group_approves_the_checks_have_to_be_known_too(only_groups
 @pytest.mark.django_db
 def test_where_only_a_group_approves_a_canary_without_a_verdict_goes_back(only_groups: Estate) -> None:
     placement = Placement.objects.select_related("environment", "service").get(environment=only_groups.production)
-    assert situation_of(placement).careful
+    assert situation_of(placement, policy_of(only_groups.production)).careful
     rule(only_groups, approvers={})
-    assert not situation_of(placement).careful
+    assert not situation_of(placement, policy_of(only_groups.production)).careful
 
 
 @pytest.mark.django_db

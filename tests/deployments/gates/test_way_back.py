@@ -16,6 +16,7 @@ from controlplane.operations.models import Operation
 from controlplane.operations.states import State
 from deployments.gates import way_back
 from deployments.models import Release
+from deployments.policies import policy_of
 from deployments.services import request_deployment
 from environments.drivers import DRIVERS
 from environments.drivers.base import Running
@@ -27,7 +28,8 @@ pytestmark = pytest.mark.django_db
 
 
 def seen(estate: Estate) -> way_back.Look | None:
-    return way_back.look(Placement.objects.select_related("environment", "service").get(environment=estate.production))
+    placement = Placement.objects.select_related("environment", "service").get(environment=estate.production)
+    return way_back.look(placement, policy_of(estate.production), way_back.former_at(placement))
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from controlplane.accounts.models import Person
 from controlplane.operations.gates import Outcome
 from controlplane.operations.states import State
 from deployments.gates import way_back
-from deployments.models import FreezeWindow, Policy, Release
+from deployments.models import FreezeWindow, Policy, Release, ReleaseCommits
+from deployments.policies import policy_of
 from environments.models import ConfigEntry, Environment, Placement, Service
 from tests.deployments.insight.test_pages import ran
 from tests.estate import Estate, place, release
@@ -99,7 +100,26 @@ def test_it_waits_for_nothing_on_the_network(
     placement = Placement.objects.select_related("environment", "service").get(
         environment=company.production, service=company.service
     )
-    seen = way_back.look(placement)
+    seen = way_back.look(placement, policy_of(company.production), way_back.former_at(placement))
     assert seen is not None
     assert seen.outcome is Outcome.PENDING
     assert dialled == ["/tmp/nobody-there.sock"]
+
+
+def test_the_plan_of_a_deployment_costs_little_more(client: Client, company: Estate, alice: Person) -> None:
+    """One page asks for everything that there is: the plan, every rule, the commits, and who could approve."""
+    address = "/environments/production/deploy?service=api&version=1.5.0"
+    for version in ("1.4.0", "1.5.0"):
+        known = company.releases[version]
+        Release.objects.filter(pk=known.pk).update(commit=version.replace(".", "") * 13 + "a")
+    older, newer = ("140" * 13 + "a", "150" * 13 + "a")
+    row = {"author": "Ada", "at": "2026-11-01T10:00:00+00:00", "title": "a change"}
+    ReleaseCommits.objects.create(
+        release=company.releases["1.5.0"], commits=[{"sha": newer, **row}, {"sha": older, **row}]
+    )
+    client.force_login(alice)
+    client.get(address)
+    with CaptureQueriesContext(connection) as asked:
+        answer = client.get(address)
+    assert "1 commit" in answer.content.decode()
+    assert len(asked) <= QUERIES + 2, "\n".join(one["sql"][:260] for one in asked.captured_queries)
