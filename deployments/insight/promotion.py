@@ -161,9 +161,16 @@ class PromotionPage:
 
     @cached_property
     def pair(self) -> Pair | None:
-        """The one that is looked at: named in the address, else one that releases go through, where something waits."""
+        """The one that is looked at: named in the address, else one that releases go through, where something waits.
+
+        A place that is in use comes before one that never was.
+        """
         named = next((one for one in self.pairs if one.key == self._between), None)
-        return named or max(reversed(self.pairs), key=lambda one: (one.is_a_way, one.is_ahead), default=None)
+        return named or max(
+            reversed(self.pairs),
+            key=lambda one: (one.is_a_way, one.is_ahead, one.after.release is not None),
+            default=None,
+        )
 
     @cached_property
     def between(self) -> list[Release]:

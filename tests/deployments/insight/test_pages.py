@@ -133,6 +133,14 @@ def test_what_is_where_what_is_newer_and_who_waits(client: Client, history: Esta
     assert "/environments/production/rollback/api" in seen
 
 
+def test_what_is_in_use_is_looked_at_before_what_never_was(history: Estate, alice: Person) -> None:
+    dr = Environment.objects.create(slug="dr", name="DR", driver="paper", position=9, promoted_from="staging")
+    Placement.objects.create(environment=dr, service=history.service, instances=[])
+    found = PromotionPage(Actor(alice), history.service)
+    assert [one.key for one in found.pairs] == ["staging..production", "staging..dr"]
+    assert found.pair and found.pair.key == "staging..production"
+
+
 def test_of_two_versions_of_one_build_the_one_that_was_deployed_runs_and_is_promoted(
     client: Client, history: Estate, alice: Person
 ) -> None:
