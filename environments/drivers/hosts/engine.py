@@ -6,7 +6,7 @@ worker still sends names an id that is gone, and what it would create finds its 
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ import urllib3
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from controlplane.operations.errors import StepError
+from controlplane.operations.masking import hidden_in_errors
 from environments.drivers.hosts.connect import DialledAdapter, Way, way_to
 from environments.image_names import digest_in, repository_of
 
@@ -206,15 +207,20 @@ class Engine:
     def pull(
         self, repository: str, digest: str, login: Mapping[str, str], seconds: float, heard: Callable[[str], None]
     ) -> None:
-        """Fetch an image by its digest. seconds: how long the engine may be silent. heard: is told of what happens."""
+        """Fetch an image by its digest. seconds: how long the engine may be silent. heard: is told of what happens.
+
+        The engine passes on what the registry answers, and that may quote the password: no error says it.
+        """
+        image, hidden = f"{repository}@{digest}", [login["password"]] if login else []
         client = self._speak(self._client.api_version, seconds)
         try:
-            with _in_words(f"pulls {repository}@{digest}"):
+            with hidden_in_errors(hidden), _in_words(f"pulls {image}"):
                 told = client.pull(repository, tag=digest, stream=True, decode=True, auth_config=dict(login))
-                for line in told:
-                    if words := line.get("error") or line.get("errorDetail", {}).get("message"):
-                        raise StepError(f"{repository}@{digest} cannot be pulled: {str(words).strip().rstrip('.')}.")
-                    heard(str(line.get("status") or line.get("stream") or "").strip())
+                with closing(told):  # or an error keeps the connection
+                    for line in told:
+                        if words := line.get("error") or line.get("errorDetail", {}).get("message"):
+                            raise StepError(f"{image} cannot be pulled: {str(words).strip().rstrip('.')}.")
+                        heard(str(line.get("status") or line.get("stream") or "").strip())
         finally:
             client.close()
 

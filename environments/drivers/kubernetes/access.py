@@ -34,8 +34,9 @@ from controlplane.operations.masking import SHORTEST
 from environments.addresses import NoAnswer, addresses_of, problem_with
 from environments.secrets import resolve, token_of
 
-# Every request would be told to the process's log, every few seconds.
-logging.getLogger("httpx2").setLevel(logging.WARNING)
+# Every request would be told to the process's log, every few seconds; what is answered, whatever it quotes, besides.
+for _name in ("httpx2", "httpcore2"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 WAYS = ("kubeconfig", "in-cluster", "eks", "token")
 TOKEN_SECONDS = 60  # as `aws eks get-token` signs; EKS takes the token for a quarter of an hour

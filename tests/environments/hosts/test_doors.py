@@ -11,8 +11,11 @@ import pytest
 
 from controlplane.embedded.images import sample_archive
 from controlplane.operations.errors import StepError
+from controlplane.operations.masking import MASK
 from controlplane.operations.plans import StepSpec
 from environments.drivers.hosts.engine import Engine
+from tests.deployments.leaky import leaking
+from tests.deployments.outputs import where
 from tests.environments.fleet import Worker
 from tests.environments.hosts.conftest import MakePark, OwnPodman
 from tests.environments.hosts.doors import SSHD, Authority, Sshd, tls_door
@@ -169,6 +172,19 @@ def test_a_password_is_shown_to_no_registry_but_its_own(park: MakePark, own_podm
             worker.do(pull_of(production, registry, "sha256:" + "b" * 64))
     assert registry.login not in registry.shown
     assert "production-1: without a password, as the registry of the settings is another one" in worker.said
+
+
+def test_no_error_of_a_pull_says_the_password(own_podman: OwnPodman) -> None:
+    """The engine passes on what a registry answers, and this one quotes it."""
+    given = {"username": "robot", "password": "sentinel-of-the-registry"}
+    there = {"engine": own_podman.podman.url, "answer_seconds": 10.0}
+    with (
+        leaking(own_podman.registry_port) as host,
+        Engine.at(there) as engine,
+        pytest.raises(StepError, match=f"not with Basic .*{MASK}") as told,
+    ):
+        engine.pull(f"{host}/pitchey-backend", "sha256:" + "c" * 64, given, 30, print)
+    assert where(given["password"], iter([("the error", str(told.value))])) == []
 
 
 def login(data_dir: Path, host: str) -> dict[str, str]:
