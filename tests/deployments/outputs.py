@@ -129,12 +129,12 @@ def downloads(person: Person, incident: Incident) -> Found:
             yield where.replace("page", "download"), text
 
 
-def streamed(port: int, person: Person, path: str) -> Found:
-    """A live stream of something that has ended, to its end."""
+def streamed(port: int, person: Person, path: str, last: int = 0) -> Found:
+    """A live stream to its end; of something that waits for a person, to the message of that number."""
     stream = live(port, person, path)
     for message in stream.messages():
         yield f"stream {path}", f"{message.event} {message.data}"
-        if message.event == "end":
+        if message.event == "end" or message.id == f"{last}":
             break
     stream.close()
 
