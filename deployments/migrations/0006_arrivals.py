@@ -10,14 +10,14 @@ def write_down(apps: Any, schema_editor: Any) -> None:
     Arrival = apps.get_model("environments", "Arrival")
     Deployment = apps.get_model("deployments", "Deployment")
     Operation = apps.get_model("operations", "Operation")
-    deployments = Deployment.objects.filter(operation__state="succeeded").select_related("release")
+    told = ("operation__finished_at", "pk", "release__version", "release__digest", "from_version", "from_digest")
+    deployments = Deployment.objects.filter(operation__state="succeeded").values_list(*told)  # not their plans
     adoptions = Operation.objects.filter(kind="adoption", state="succeeded").values_list("pk", "finished_at", "plan")
     for place in apps.get_model("environments", "Placement").objects.select_related("environment", "service"):
         came = []
         here = deployments.filter(environment=place.environment_id, release__service=place.service_id)
-        for one in here.select_related("release", "operation"):
-            to, over = (one.release.version, one.release.digest), (one.from_version, one.from_digest)
-            came.append((one.operation.finished_at, one.pk, to, over))
+        for finished, pk, version, digest, from_version, from_digest in here.iterator():
+            came.append((finished, pk, (version, digest), (from_version, from_digest)))
         for pk, finished, plan in adoptions.filter(scopes=[place.environment.slug]):
             said = plan["steps"][0]["arguments"]
             if said["service"] == place.service.slug:
