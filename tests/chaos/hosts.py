@@ -64,7 +64,10 @@ def _podman_of(chaos: "Chaos") -> Podman:
 
 def _hold_engine_still(chaos: "Chaos", operation: Operation) -> None:
     """The hosts' engine takes calls and does not answer for a while."""
-    pid = _podman_of(chaos).pid
+    podman = _podman_of(chaos)
+    if not podman.answers():
+        return  # it is dead just now
+    pid = podman.pid
     os.kill(pid, signal.SIGSTOP)
     chaos.thaw_at.append((time.monotonic() + SILENT_SECONDS, pid))
 
