@@ -64,22 +64,9 @@ def _podman_of(chaos: "Chaos") -> Podman:
 
 def _hold_engine_still(chaos: "Chaos", operation: Operation) -> None:
     """The hosts' engine takes calls and does not answer for a while."""
-    podman = _podman_of(chaos)
-    if not podman.answers():
-        return  # it is dead just now
-    pid = podman.pid
+    pid = _podman_of(chaos).pid
     os.kill(pid, signal.SIGSTOP)
     chaos.thaw_at.append((time.monotonic() + SILENT_SECONDS, pid))
-
-
-def _kill_engine(chaos: "Chaos", operation: Operation) -> None:
-    """The hosts' engine dies in the middle of whatever it does, and is started again; containers run on."""
-    podman = _podman_of(chaos)
-    if not podman.answers():
-        return  # it was hurt already
-    os.kill(podman.pid, signal.SIGKILL)
-    podman.stop()
-    threading.Timer(AWAY_SECONDS, podman.start).start()
 
 
 HOSTS_FAULTS = [
@@ -87,7 +74,6 @@ HOSTS_FAULTS = [
     *[Fault("hide the balancer's socket", False, _hide_socket)] * 3,
     *[Fault("hold the balancer still", False, _hold_still)] * 3,
     *[Fault("hold the hosts' engine still", False, _hold_engine_still)] * 3,
-    *[Fault("kill the hosts' engine", False, _kill_engine)] * 3,
 ]
 
 
