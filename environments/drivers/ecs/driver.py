@@ -77,12 +77,16 @@ class EcsDriver:
     def documents(self, target: Target, software: Software, variables: Mapping[str, str]) -> list[Document]:
         """The task definition that would be registered: what is in service now, with the release's image.
 
-        Its variables are its own, secrets by reference; those of the environment are not among them.
+        With `force_new_deployment` none is: the one in service stays as it is, and so it is shown. Its variables are
+        its own, secrets by reference; those of the environment are not among them.
         """
         service = EcsService.at(place_of(target))
         definition = service.definition(service.state().definition)
-        image = f"{repository_of(software.image or definition.image)}@{software.digest}"
-        request = service.as_sent(definition.request(image, {VERSION: software.version}))
+        content = definition.content
+        if not setting(target, "force_new_deployment"):
+            image = f"{repository_of(software.image or definition.image)}@{software.digest}"
+            content = definition.request(image, {VERSION: software.version})
+        request = service.as_sent(content)
         return [Document("task-definition.json", json.dumps(request, indent=2, sort_keys=True, default=str) + "\n")]
 
     def check_settings(self, given: Mapping[str, Any]) -> dict[str, str]:

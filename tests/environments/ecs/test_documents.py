@@ -27,6 +27,18 @@ def test_it_is_what_is_registered(company: Company) -> None:
     assert written == sent
 
 
+def test_where_a_tag_decides_the_definition_stays_as_it_is(company: Company) -> None:
+    company.settings(force_new_deployment=True)
+    driver: object = company.driver
+    assert isinstance(driver, Exportable)
+    (document,) = driver.documents(company.target, Software("1.5.0", REPOSITORY, digest("1.5.0")), {})
+    shown = json.loads(document.text)["containerDefinitions"]
+    there = company.described(company.serving())["containerDefinitions"]
+    images = [[one["image"] for one in containers] for containers in (shown, there)]
+    assert images[0] == images[1]
+    assert digest("1.5.0") not in document.text and "controlplane.version" not in document.text
+
+
 def test_a_plain_variable_of_the_definition_that_is_one_of_our_secrets_is_masked(
     company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
