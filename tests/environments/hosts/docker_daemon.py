@@ -73,10 +73,12 @@ class DockerDaemon:
         return digest
 
     def remove_all(self) -> None:
-        """Remove every container."""
+        """Remove every container, and every image: no test may live on what another one pulled."""
         with closing(docker.DockerClient(base_url=self.url)) as client:
             for container in client.containers.list(all=True):
                 container.remove(force=True, v=True)
+            for image in client.images.list(all=True):
+                client.images.remove(image.id, force=True)
 
     def delete(self) -> None:
         """Remove every container, and end it."""

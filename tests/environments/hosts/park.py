@@ -33,7 +33,7 @@ class Containers(Protocol):
         """Have an image of the sample service at hand; returns its digest."""
 
     def remove_all(self) -> None:
-        """Remove every container."""
+        """Remove every container, and every image that was pulled."""
 
 
 @dataclass

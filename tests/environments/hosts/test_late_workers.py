@@ -68,6 +68,7 @@ def test_what_a_late_worker_created_in_a_gap_makes_room(production: Park) -> Non
     old = production.container()
     assert old is not None
     worker = production.worker()
+    worker.do(step(rollout, "pull"))
     worker.do(step(rollout, "stop"))
     with production.engine() as engine:
         labels = {**old.labels, "operation": "1", "fence": "0"}
