@@ -23,6 +23,7 @@ from deployments.commits import Between, commits_between
 from deployments.gates import way_back
 from deployments.gates.asking import gates_for
 from deployments.gates.emergency import emergency
+from deployments.ground import Ground, ground_of
 from deployments.models import Deployment, Policy, Release
 from deployments.pipelines.identity import Workflow
 from deployments.pipelines.telling import follow
@@ -36,8 +37,8 @@ from deployments.plans import (
     will_run,
     without_backup,
 )
-from deployments.policies import demand_of, first_steps, policy_of
-from deployments.strategies.asking import settings_of, situation_of
+from deployments.policies import demand_of, first_steps
+from deployments.strategies.asking import situation_of
 from deployments.strategies.canary import weights_after
 from deployments.strategies.settings import CANARY, LABELS, ROLLING, Settings
 from deployments.strategies.situation import Situation
@@ -157,17 +158,16 @@ def draft(
     release: Release,
     kind: str = Deployment.Kind.DEPLOY,
     strategy: str = "",
-    policy: Policy | None = None,
+    ground: Ground | None = None,
 ) -> Draft:
     """Look at the environment and plan the way to the release. strategy: "" for the one that is usual there.
 
-    policy: the environment's, where it is known. Raises StepError, Invalid; changes nothing.
+    ground: where it is known. Raises StepError, Invalid; changes nothing.
     """
-    placement = _place_of(environment, release)
+    ground = ground or ground_of(environment, release)
+    placement, policy, settings = ground.placement, ground.policy, ground.settings
     if placement is None:
         raise Invalid(f"{release.service} has no place in {environment.slug}.")
-    policy = policy or policy_of(environment)
-    settings = settings_of(placement)
     chosen = settings.choose(strategy, rollback=kind == Deployment.Kind.ROLLBACK)
     situation = _what_will_run(placement, policy, settings)
     plan = deployment_plan(DRIVERS[environment.driver], situation, software_of(release), settings, chosen)
@@ -190,13 +190,6 @@ def draft(
     )
 
 
-def _place_of(environment: Environment, release: Release) -> Placement | None:
-    found = Placement.objects.filter(environment=environment, service=release.service).first()
-    if found is not None:
-        found.environment, found.service = environment, release.service
-    return found
-
-
 def as_the_rules_ask(plan: Plan, policy: Policy, kind: str) -> Plan:
     """The plan with what the rules have done before anything is touched; the way back waits for nothing.
 
@@ -216,13 +209,11 @@ class Way:
     is_chosen: bool
 
 
-def ways_to(environment: Environment, release: Release, kind: str, chosen: str, made: Draft | None) -> list[Way]:
-    """The strategies that may be chosen for a deployment, the usual one first. chosen: "" for that, made: its draft."""
-    placement = made.placement if made else _place_of(environment, release)
-    if placement is None:
+def ways_to(ground: Ground, kind: str, chosen: str) -> list[Way]:
+    """The strategies that may be chosen for a deployment, the usual one first. chosen: "" for that."""
+    if ground.placement is None:
         return []
-    settings = made.settings if made else settings_of(placement)
-    offered = settings.offered(rollback=kind == Deployment.Kind.ROLLBACK)
+    offered = ground.settings.offered(rollback=kind == Deployment.Kind.ROLLBACK)
     return [Way(name, LABELS[name], name == (chosen or offered[0])) for name in offered]
 
 

@@ -13,9 +13,9 @@ from controlplane.operations.history import usual_seconds
 from controlplane.operations.keyset import key_in, page_of
 from controlplane.operations.planned import Planned
 from deployments.forms import DeploymentFilter, RequestForm
+from deployments.ground import Ground, ground_of
 from deployments.listing import load_release, visible_deployments, visible_releases, visible_services, where_they_run
-from deployments.models import CommitNotice, Deployment, Policy, Release
-from deployments.policies import policy_of
+from deployments.models import CommitNotice, Deployment, Release
 from deployments.services import KIND, Draft, commits_of, draft, request_deployment, rollback_release, ways_to
 from environments.access import load_environment, visible_environments
 from environments.models import Environment, Placement
@@ -114,8 +114,8 @@ def rollback(request: HttpRequest, slug: str, service: str) -> HttpResponse:
 
 def _propose(request: HttpRequest, actor: Actor, environment: Environment, release: Release, kind: str) -> HttpResponse:
     """The plan, and the form that asks for it: 422 keeps what was typed, 409 shows the plan as it is now."""
-    policy = policy_of(environment)
-    approvals = policy.approvals_required
+    ground = ground_of(environment, release)
+    approvals = ground.policy.approvals_required
     initial = {"release": release}
     form = RequestForm(request.POST or None, initial=initial, environment=environment, approvals=approvals)
     status, problem = 200 if request.method == "GET" else 422, ""
@@ -130,18 +130,18 @@ def _propose(request: HttpRequest, actor: Actor, environment: Environment, relea
         except StepError as error:
             status, problem = 409, str(error)
     strategy = (request.POST or request.GET).get("strategy", "")
-    made, cannot = _drafted(environment, release, kind, strategy, policy)
+    made, cannot = _drafted(environment, release, kind, strategy, ground)
     context = {"form": form, "problem": problem, "release": release, "environment": environment, "kind": kind}
     context["approvals"] = approvals
-    context["ways"] = ways_to(environment, release, kind, made.strategy if made else strategy, made)
+    context["ways"] = ways_to(ground, kind, made.strategy if made else strategy)
     return render(request, "deployments/request.html", context | _shown(actor, made, cannot), status=status)
 
 
 def _drafted(
-    environment: Environment, release: Release, kind: str, strategy: str, policy: Policy
+    environment: Environment, release: Release, kind: str, strategy: str, ground: Ground
 ) -> tuple[Draft | None, str]:
     try:
-        return draft(environment, release, kind, strategy, policy), ""
+        return draft(environment, release, kind, strategy, ground), ""
     except (StepError, OperationError) as error:
         return None, str(error)
 

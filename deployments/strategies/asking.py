@@ -1,10 +1,10 @@
 """Asking the world what a plan depends on: what runs, the weights of the load balancer, and what is configured."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from django.conf import settings as django_settings
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 
 from controlplane.operations.errors import StepError
 from controlplane.operations.plans import Arguments
@@ -22,10 +22,19 @@ NO_BALANCER = "none"
 
 
 def settings_of(placement: Placement) -> Settings:
-    """What the configuration says of the service there, else of its environment, else rolling."""
-    tables = StrategyTable.objects.filter(environment_id=placement.environment_id)
-    known = tables.filter(Q(service=placement.service_id) | Q(service=None)).order_by(F("service").asc(nulls_last=True))
-    return settings_from(next(filter(None, known.values_list("settings", flat=True)), {}))
+    """How one may deploy the service there."""
+    return nearest(one.settings for one in tables_for(placement.environment_id, placement.service_id))
+
+
+def tables_for(environment_id: int, service_id: int) -> QuerySet[StrategyTable]:
+    """What the configuration says of a service in an environment, and then of all that is there."""
+    tables = StrategyTable.objects.filter(Q(service=service_id) | Q(service=None), environment=environment_id)
+    return tables.order_by(F("service").asc(nulls_last=True))
+
+
+def nearest(tables: Iterable[Mapping[str, Any]]) -> Settings:
+    """What the first of them says that says anything, else rolling."""
+    return settings_from(next(filter(None, tables), {}))
 
 
 def situation_of(placement: Placement, policy: Policy) -> Situation:
