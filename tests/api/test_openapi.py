@@ -29,7 +29,6 @@ CONFIG = {
 }
 FEW = settings(
     max_examples=15,
-    deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much, HealthCheck.too_slow],
 )

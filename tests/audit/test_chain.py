@@ -96,7 +96,7 @@ plain = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.dictionaries(st.text(max_size=5), plain, max_size=4), text=st.text(max_size=30))
 def test_whatever_is_recorded_holds(data: dict[str, Any], text: str) -> None:
     entry = record(Who(text, None, text), "thing.done", text, reason=text, data=data)

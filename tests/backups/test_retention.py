@@ -103,13 +103,13 @@ def assert_nothing_needed_goes(items: list[Item], rules: Rules) -> None:
     assert decide([item for item in items if item.key in stays], rules, NOW, ZONE).keys() == stays
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(items_of_any_kind, rules_of_any_kind)
 def test_nothing_needed_ever_goes(items: list[Item], rules: Rules) -> None:
     assert_nothing_needed_goes(items, rules)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(items_of_any_kind, rules_of_any_kind)
 def test_a_second_run_deletes_nothing_more(items: list[Item], rules: Rules) -> None:
     first = {key for key, why in decide(items, rules, NOW, ZONE).items() if why}

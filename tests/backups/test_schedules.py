@@ -56,7 +56,7 @@ def test_missed_counts_what_came_due_meanwhile() -> None:
     assert missed("0 * * * *", "UTC", at("2026-11-24T02:00"), at("2026-11-24T02:10")) == 0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.datetimes(datetime(2000, 1, 1), datetime(2049, 12, 31)),  # noqa: DTZ001
     st.sampled_from(ZONES),

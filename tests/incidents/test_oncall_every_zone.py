@@ -104,7 +104,7 @@ def assert_whole(found: list[Shift], since: datetime, until: datetime) -> None:
 
 
 @given(cases(), st.data())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 def test_at_every_instant_there_is_one_person_or_a_gap(
     case: tuple[Rota, datetime, datetime], data: st.DataObject
 ) -> None:
@@ -119,7 +119,7 @@ def test_at_every_instant_there_is_one_person_or_a_gap(
 
 
 @given(cases())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_nobody_takes_a_turn_while_away_or_gone(case: tuple[Rota, datetime, datetime]) -> None:
     rota, since, until = case
     for shift in shifts(rota, since, until):
@@ -131,7 +131,7 @@ def test_nobody_takes_a_turn_while_away_or_gone(case: tuple[Rota, datetime, date
 
 
 @given(cases(), st.integers(1, 86400))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_part_of_a_span_says_the_same_as_the_whole(case: tuple[Rota, datetime, datetime], cut: int) -> None:
     rota, since, until = case
     middle = min(since + cut * SECOND, until - SECOND)
@@ -142,7 +142,7 @@ def test_a_part_of_a_span_says_the_same_as_the_whole(case: tuple[Rota, datetime,
 
 
 @given(st.sampled_from(ZONES), days, times)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @example("Pacific/Apia", date(2011, 12, 30), time(9))  # a day that never was
 @example("Europe/Berlin", date(2026, 3, 29), time(2, 30))
 @example("Europe/Berlin", date(2026, 10, 25), time(2, 30))
@@ -160,7 +160,7 @@ def test_a_local_time_begins_once_and_as_early_as_it_can(zone: str, day: date, a
 
 
 @given(st.sampled_from(ZONES), days, times, st.sampled_from(["day", "week"]), st.integers(1, 3), st.integers(2, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_turns_are_equal_in_local_days_and_hand_over_at_the_same_wall_time(  # noqa: PLR0917 (hypothesis gives them)
     zone: str, day: date, handover: time, unit: str, every: int, count: int
 ) -> None:

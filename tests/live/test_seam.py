@@ -78,7 +78,7 @@ async def watched(app: LiveApp, after: int, behind: float) -> list[int]:
     return [int(number) for number in NUMBER.findall(b"".join(sent))]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     writes=st.lists(st.integers(1, 8), min_size=1, max_size=25),
     viewers=st.lists(

@@ -171,7 +171,5 @@ def test_the_machine_keeps_its_promises(alice: Person, bob: Person, ada: Person)
     Machine.people = {"alice": alice, "bob": bob, "ada": ada}
     run_state_machine_as_test(
         Machine,
-        settings=settings(
-            max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
+        settings=settings(max_examples=40, stateful_step_count=25, suppress_health_check=list(HealthCheck)),
     )

@@ -5,7 +5,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments.gates import windows
@@ -125,7 +125,6 @@ def test_hours_are_open_when_they_say_they_open(hours: Hours, at: datetime) -> N
         assert opens - at <= timedelta(days=8)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # the first zone is read from the disk
 @given(
     ZONES, st.datetimes(wall("2020-01-01"), wall("2029-01-01")), st.integers(1, 60 * 24 * 6),
     st.sampled_from(["", "FREQ=DAILY;INTERVAL=9", "FREQ=WEEKLY", "FREQ=MONTHLY", "FREQ=YEARLY"]), MOMENTS,
@@ -151,7 +150,6 @@ JUMPS = [
 ]  # fmt: skip
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(JUMPS), st.integers(-2 * 1440, 2 * 1440), st.integers(1, 3 * 60))
 def test_around_a_jump_it_begins_when_the_wall_says_or_right_at_the_jump(
     jump: tuple[str, str], ahead: int, minutes: int
