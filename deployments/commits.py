@@ -5,7 +5,7 @@ first parents. On such a line everything that stands before a commit came after 
 is none and words say why.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -16,7 +16,9 @@ from django.db import transaction
 from controlplane.audit.record import Who, record
 from controlplane.live.ring import ring
 from controlplane.operations.errors import Conflict
-from deployments.models import Release, ReleaseCommits
+from deployments.by_digest import releases_with
+from deployments.models import Deployment, Release, ReleaseCommits
+from deployments.strategies.rolling import several
 
 AT_MOST = 200  # commits of a release that are kept
 SHOWN = 30
@@ -100,6 +102,19 @@ def keep_commits(who: Who, release: Release, commits: Sequence[dict[str, Any]]) 
         transaction.on_commit(lambda: ring("news", "releases"))
         data = {"commit": commits[0]["sha"], "known": len(kept) + len(older)}
         record(who, "release.commits", f"release {release}", data=data)
+
+
+def commits_of_deployment(deployment: Deployment) -> Between | None:
+    """What it brings, or takes away; None where what ran before is not one known release, or was this one."""
+    ran = several(deployment.from_version)
+    return commits_from({deployment.from_digest}, ran, deployment.release) if len(ran) == 1 else None
+
+
+def commits_from(digests: set[str], versions: Iterable[str], there: Release) -> Between | None:
+    """From what runs with these digests to the release; None where that is not one known release, or is this one."""
+    known = releases_with(there.service_id, digests, versions).select_related("report__pipeline")
+    here = known.first() if len(digests) == 1 else None
+    return commits_between(here, there) if here and here != there else None
 
 
 def commits_between(here: Release, there: Release) -> Between:

@@ -19,7 +19,7 @@ from controlplane.operations.states import ACTIVE, State
 from controlplane.operations.transitions import may_be_planned, request
 from deployments.adoption import KIND as ADOPTION
 from deployments.by_digest import releases_with
-from deployments.commits import Between, commits_between
+from deployments.commits import Between, commits_between, commits_from
 from deployments.gates import way_back
 from deployments.gates.asking import gates_for
 from deployments.gates.emergency import emergency
@@ -82,12 +82,10 @@ class Draft:
 
 def commits_of(made: Draft) -> Between | None:
     """What the draft brings or takes away; None where it is not one known release that runs there."""
-    digests = {one.digest for one in made.running if one.digest}
-    here = made.former
+    digests, here = {one.digest for one in made.running if one.digest}, made.former
     if here is None or digests != {here.digest}:
-        known = releases_with(made.release.service_id, digests, [one.version for one in made.running])
-        here = known.select_related("report__pipeline").first() if len(digests) == 1 else None
-    return commits_between(here, made.release) if here and here != made.release else None
+        return commits_from(digests, [one.version for one in made.running], made.release)
+    return commits_between(here, made.release) if here != made.release else None
 
 
 def software_of(release: Release) -> Software:

@@ -14,6 +14,7 @@ urlpatterns = [
     path("promotion", insight_views.promotions, name="promotions"),
     path("promotion/<slug:slug>", insight_views.promotion, name="promotion"),
     path("deployments/<int:pk>/canary", canary_views.canary, name="canary"),
+    path("deployments/<int:pk>/commits", views.commits, name="deployment-commits"),
     path("deployments/<int:pk>/checklist", policy_views.checklist, name="deployment-checklist"),
     path("environments/<slug:slug>/manifests/<slug:service>", manifest_views.manifests, name="manifests"),
     path("environments/<slug:slug>/rules", policy_views.policy, name="policy"),

@@ -6,12 +6,14 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from controlplane.accounts.access import Actor, actor_of, signed_in
 from controlplane.accounts.models import Role
+from controlplane.operations.access import load_operation
 from controlplane.operations.answers import status_of
 from controlplane.operations.approvers import people_who_can
 from controlplane.operations.errors import OperationError, StepError
 from controlplane.operations.history import usual_seconds
 from controlplane.operations.keyset import key_in, page_of
 from controlplane.operations.planned import Planned
+from deployments.commits import commits_of_deployment
 from deployments.forms import DeploymentFilter, RequestForm
 from deployments.ground import Ground, ground_of
 from deployments.listing import load_release, visible_deployments, visible_releases, visible_services, where_they_run
@@ -69,6 +71,17 @@ def release(request: HttpRequest, service: str, version: str) -> HttpResponse:
         "targets": [home for home in homes if actor.may(Role.OPERATOR, [home.slug])],
     }
     return render(request, "deployments/release.html", context)
+
+
+@signed_in
+@require_GET
+def commits(request: HttpRequest, pk: int) -> HttpResponse:
+    """What a deployment brings or takes away, for whoever may see it: above all for who is asked to approve it."""
+    operation = load_operation(actor_of(request), pk)
+    related = Deployment.objects.select_related("environment", "release__service", "release__report__pipeline")
+    deployment = get_object_or_404(related, operation=operation)
+    context = {"operation": operation, "deployment": deployment, "between": commits_of_deployment(deployment)}
+    return render(request, "deployments/commits.html", context)
 
 
 def _keys(request: HttpRequest) -> tuple[int, int]:

@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 
 from controlplane.accounts.access import Actor
 from controlplane.operations.models import Operation
-from deployments.models import ApproverGroup, Policy, WebhookDelivery
+from deployments.models import ApproverGroup, Deployment, Policy, Release, WebhookDelivery
 from deployments.policies import end_freeze, freeze, tick
 from tests.browser.company import Company
+from tests.deployments.history import built
 from tests.deployments.pipelines.conftest import make_rule
 
 ITEMS = ["The on-call engineer knows of it", "The dashboard of the API is open"]
@@ -33,7 +34,12 @@ def ruled(company: Company, operation: Operation) -> list[str]:
            rule="FREQ=DAILY")  # fmt: skip
     end_freeze(bob, production, once.pk, "it was called off")
     tick(bob, operation.pk, ITEMS[0])
-    return ["/environments/production/rules", f"/deployments/{operation.pk}/checklist"]
+    deployment = Deployment.objects.select_related("release__service").get(operation=operation)
+    ran = Release.objects.get(service=deployment.release.service, digest=deployment.from_digest)
+    built(ran, 10)
+    built(deployment.release, 13, 8)
+    pages = ["checklist", "commits"]
+    return ["/environments/production/rules", *(f"/deployments/{operation.pk}/{page}" for page in pages)]
 
 
 def trusted(company: Company) -> str:
