@@ -1,126 +1,26 @@
 """bin/deploy, as a pipeline runs it: a process of its own against the real web process, engine and instances."""
 
-import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 import pytest
-from django.conf import settings
-from django.db import connection
 
 from controlplane.accounts.access import Actor
-from controlplane.accounts.models import Person, Role
-from controlplane.embedded.processes import free_port, wait_until
+from controlplane.accounts.models import Person
+from controlplane.embedded.processes import free_port
 from controlplane.operations import engine, transitions
 from controlplane.operations.models import Operation
 from controlplane.operations.states import State
-from deployments.models import Release, ReleaseCommits
-from environments.models import Environment, Placement, Service
-from tests.api.conftest import token
+from deployments.models import Release
+from environments.models import Environment
 from tests.deployments.pipelines.conftest import make_rule
+from tests.deployments.pipelines.deploying import Answer, Say, asked_for, deploy, end_of, staging, web
 from tests.deployments.pipelines.issuer import AUDIENCE, SHA, Issuer, Serving, serve
-from tests.environments.fleet import QUICK, Fleet
 
-ROOT = Path(__file__).parents[3]
-DIGEST = "sha256:" + "2" * 64
+__all__ = ["deploy", "staging", "web"]  # fixtures
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(scope="module")
-def web(django_db_setup: None) -> Iterator[str]:
-    """The web process; gives its address."""
-    port, log = free_port(), Path(settings.DATA_DIR) / "web-of-pipelines.log"
-    url = urlsplit(os.environ["DATABASE_URL"])
-    database = urlunsplit(url._replace(path=f"/{connection.settings_dict['NAME']}"))
-    env = {**os.environ, "DATABASE_URL": database, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    command = [sys.executable, "-P", "-m", "uvicorn", "controlplane.asgi:application", "--port", str(port)]
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=out, start_new_session=True)
-    try:
-        assert wait_until(lambda: answers(port), 60), log.read_text()
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(5)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def answers(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return False
-
-
-@pytest.fixture
-def staging(web: str, alice: Person) -> Iterator[Environment]:
-    """One real instance, of nothing yet; 1.5.0 may go there, and 1.6.0 will not become healthy."""
-    service = Service.objects.create(slug="api", name="The API")
-    environment = Environment.objects.create(slug="staging", name="Staging", driver="local", driver_settings=QUICK)
-    instances = [{"name": "staging-1", "address": f"http://127.0.0.1:{free_port()}"}]
-    placement = Placement.objects.create(environment=environment, service=service, instances=instances)
-    for version in ("1.5.0", "1.6.0"):
-        Release.objects.create(
-            service=service, version=version, image="registry/api", ci="passed", created_by_name="x",
-            digest="sha256:" + version.replace(".", "") * 21 + "a",
-        )  # fmt: skip
-    yield environment
-    Fleet(placement).kill()
-
-
-Answer = tuple[int, dict[str, str], bytes]
-Say = Callable[..., Any]  # a process
-
-
-@pytest.fixture
-def deploy(web: str, staging: Environment, alice: Person) -> Iterator[Say]:
-    """Starts the command: alice's token, version 1.5.0 to staging and --wait, where nothing else is said."""
-    started: list[subprocess.Popen[str]] = []
-    plain = token(alice, Role.OPERATOR)
-
-    def start(
-        *more: str, url: str = web, version: str = "1.5.0", env: dict[str, str] | None = None, cwd: Path = Path("/")
-    ) -> Any:
-        about = ["--url", url, "--service", "api", "--version", version, "--every", "0.1"]
-        wanted = list(more) or ["--environment", "staging", "--reason", "build 7", "--wait"]
-        who = {"CONTROLPLANE_TOKEN": plain} if env is None else env
-        process = subprocess.Popen(
-            [sys.executable, "-I", str(ROOT / "bin" / "deploy"), *about, *wanted], text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, env={"PATH": os.environ["PATH"], **who}, cwd=cwd,
-        )  # fmt: skip
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        if process.stdout:
-            process.stdout.close()
-
-
-def asked_for() -> int:
-    """The number of the operation, once there is one."""
-    assert wait_until(Operation.objects.exists, 30)
-    return Operation.objects.get().pk
-
-
-def end_of(process: Any) -> tuple[int, str]:
-    said, _ = process.communicate(timeout=50)
-    return process.returncode, said
+DIGEST = "sha256:" + "2" * 64
 
 
 def test_it_reports_asks_and_follows_to_the_end(deploy: Say, alice: Person, bob: Person, staging: Environment) -> None:
@@ -299,115 +199,3 @@ def test_what_can_never_be_asked_ends_with_2(deploy: Say) -> None:
     Environment.objects.update(driver_settings={"no_such": 1}, driver="hosts")
     status, said = end_of(deploy())
     assert status == 2 and "Refused (409)" in said, said
-
-
-HOLE = {"VulnerabilityID": "CVE-2026-1", "Severity": "HIGH"}
-KEY = {"RuleID": "aws-access-key-id", "Severity": "CRITICAL"}
-TRIVY = {
-    "what is empty is left out": ({"SchemaVersion": 2}, {"critical": 0, "high": 0}),
-    "a key in the image": ({"SchemaVersion": 2, "Results": [{"Vulnerabilities": [HOLE]}, {"Secrets": [KEY]}]},
-                           {"critical": 1, "high": 1}),
-    "something else": ({"runs": []}, None),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("report", "found"), TRIVY.values(), ids=TRIVY)
-def test_what_trivy_found_is_counted(deploy: Say, tmp_path: Path, report: Any, found: dict[str, int] | None) -> None:
-    bodies: list[Any] = []
-
-    def give(method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
-        bodies.append(json.loads(body))
-        return 201, {}, json.dumps({"service": "api", "version": "2.0.0", "digest": DIGEST}).encode()
-
-    (tmp_path / "scan.json").write_text(json.dumps(report))
-    with Serving(give) as plane:
-        image = ("--image", "registry/api", "--digest", DIGEST, "--trivy", str(tmp_path / "scan.json"))
-        status, said = end_of(deploy(*image, url=plane.url))
-    if found is None:
-        assert status == 2 and "is no report of trivy" in said and not bodies
-    else:
-        assert status == 0, said
-        assert bodies[0]["scan"]["findings"] == {**found, "medium": 0, "low": 0}
-
-
-# --- the commits of the release -------------------------------------------------------------------------
-
-
-class Checkout:
-    """A repository of git with a branch that was merged, as a pipeline has it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir()
-        self.git("init", "--quiet", "--initial-branch=main")
-
-    def git(self, *arguments: str) -> str:
-        who = {
-            f"GIT_{role}_{what}": f"{what.lower()}@x" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-        }
-        env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "GIT_CONFIG_NOSYSTEM": "1", **who}
-        env |= {"GIT_AUTHOR_NAME": "Zoë Grün", "GIT_COMMITTER_DATE": "2026-11-05T10:00:00+02:00"}
-        done = subprocess.run(["git", *arguments], cwd=self.folder, env=env, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    def commit(self, *words: str) -> str:
-        """An empty one; returns its name."""
-        self.git("commit", "--quiet", "--allow-empty", *(part for one in words for part in ("-m", one)))
-        return self.git("rev-parse", "HEAD")
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
-    made = Checkout(tmp_path / "checkout")
-    made.commit("First")
-    made.git("switch", "--quiet", "-c", "side")
-    made.commit("On a branch")
-    made.git("switch", "--quiet", "main")
-    made.git("merge", "--quiet", "--no-ff", "-m", "Merge the branch", "side")
-    made.commit("Fix\x1b[31m the \u202e\tcheckout " + "ü" * 300, "It was broken.")
-    return made
-
-
-REPORT = ("--image", "registry/api", "--digest", DIGEST)
-
-
-def test_the_commits_go_with_the_release(deploy: Say, checkout: Checkout) -> None:
-    """Along first parents, by name and not by address, and nothing in a title that cannot be seen."""
-    newest = checkout.git("rev-parse", "HEAD")
-    status, said = end_of(deploy(*REPORT, "--commit", newest, version="2.0.0", cwd=checkout.folder))
-    assert status == 0, said
-    kept = ReleaseCommits.objects.get(release__version="2.0.0").commits
-    assert [one["title"] for one in kept[1:]] == ["Merge the branch", "First"]
-    assert kept[0] == {
-        "sha": newest, "author": "Zoë Grün", "at": "2026-11-05T08:00:00Z",
-        "title": ("Fix [31m the checkout " + "ü" * 300)[:200],
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(("count", "wanted"), [("2", 2), ("0", 0)])
-def test_fewer_commits_or_none_may_be_asked_for(deploy: Say, checkout: Checkout, count: str, wanted: int) -> None:
-    newest = checkout.git("rev-parse", "HEAD")
-    more = (*REPORT, "--commit", newest, "--commits", count)
-    status, said = end_of(deploy(*more, version="2.0.0", cwd=checkout.folder))
-    assert status == 0, said
-    row = ReleaseCommits.objects.filter(release__version="2.0.0").first()
-    assert len(row.commits if row else []) == wanted
-
-
-@pytest.mark.parametrize(("commit", "is_said"), [("a" * 40, True), ("--output=stolen", False), ("abc1234", False)])
-def test_a_release_is_reported_where_its_commits_cannot_be_had(
-    deploy: Say, checkout: Checkout, commit: str, is_said: bool
-) -> None:
-    status, said = end_of(deploy(*REPORT, f"--commit={commit}", version="2.0.0", cwd=checkout.folder))
-    assert ("no commits are reported: fatal: bad object" in said) == is_said
-    assert not ReleaseCommits.objects.exists()
-    assert not (checkout.folder / "stolen").exists()
-    assert (status == 0) == (commit != "--output=stolen"), said
-
-
-def test_outside_of_a_checkout_and_with_a_senseless_number(deploy: Say, tmp_path: Path) -> None:
-    status, said = end_of(deploy(*REPORT, "--commit", "a" * 40, version="2.0.0", cwd=tmp_path))
-    assert status == 0 and "no commits are reported: fatal: not a git repository" in said
-    for number in ("-1", "201"):
-        status, said = end_of(deploy(*REPORT, "--commits", number, version="2.0.1"))
-        assert status == 2 and "--commits is 0 to 200" in said
