@@ -125,7 +125,7 @@ def test_a_turn_that_ended_while_it_started_leaves_nothing(scratch: Scratch) -> 
     with pytest.raises(Lost):
         scratch.run("initdb", "-D", str(scratch.data), wait=lost)
     scratch.remove()
-    assert wait_until(lambda: not working_below(scratch.home), 5)
+    assert wait_until(lambda: not working_below(scratch.home), 30)
 
 
 def test_a_socket_has_a_short_path_wherever_temporary_files_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ from tests.web.conftest import chromium as chromium  # noqa: PLC0414 (a fixture)
 expect.set_options(timeout=20_000)
 ROOT = Path(__file__).parents[2]
 Open = Callable[..., Page]
+PROCESSES = ("web", "worker", "clock")
+LAST_LINES = 30
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,6 +37,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(240))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """What the processes of the installation said last, beside what failed."""
+    report: Any = yield
+    if report.failed:
+        for name in PROCESSES:
+            with suppress(OSError):
+                said = _log_of(name).read_text(errors="replace").splitlines()
+                report.sections.append((f"Last words of the {name}", "\n".join(said[-LAST_LINES:])))
+    return report  # type: ignore[no-any-return]
+
+
 @pytest.fixture(scope="module")
 def installation(chromium: Browser, django_db_setup: None) -> Iterator[str]:
     """The three processes; gives the address. Without a browser none of them is started."""
@@ -42,16 +56,14 @@ def installation(chromium: Browser, django_db_setup: None) -> Iterator[str]:
     python = [sys.executable, "-P", "-m"]
     celery = ["celery", "-A", "controlplane.celery", "worker", "-P", "prefork", "-c", "1", "--without-gossip"]
     uvicorn = ["uvicorn", "controlplane.asgi:application", "--port", str(port), "--timeout-graceful-shutdown", "1"]
-    commands = {
-        "web": [*python, *uvicorn, "--no-access-log"],
-        "worker": [*python, *celery, "--without-mingle", "--loglevel=INFO"],
-        "clock": [sys.executable, "-P", "manage.py", "clock"],
-    }
-    logs = Path(settings.DATA_DIR)
-    running = {name: _start(command, logs / f"{name}.log") for name, command in commands.items()}
+    web = [*python, *uvicorn, "--no-access-log"]
+    worker = [*python, *celery, "--without-mingle", "--loglevel=INFO"]
+    clock = [sys.executable, "-P", "manage.py", "clock"]
+    commands = dict(zip(PROCESSES, (web, worker, clock), strict=True))
+    running = {name: _start(command, _log_of(name)) for name, command in commands.items()}
     address = f"http://127.0.0.1:{port}"
     try:
-        assert wait_until(lambda: _answers(address), 60), (logs / "web.log").read_text()
+        assert wait_until(lambda: _answers(address), 60), _log_of("web").read_text()
         with pytest.MonkeyPatch.context() as patch:
             # Playwright keeps an event loop in this thread; the tests themselves are not asynchronous.
             patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
@@ -66,6 +78,10 @@ def installation(chromium: Browser, django_db_setup: None) -> Iterator[str]:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def _log_of(process: str) -> Path:
+    return Path(settings.DATA_DIR) / f"{process}.log"
 
 
 def _start(command: list[str], log: Path) -> subprocess.Popen[bytes]:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.db import OperationalError, connection
 from django.utils import timezone
 
@@ -40,15 +41,17 @@ class Counted:
         return 1
 
     def called(self, times: int) -> bool:
-        return wait_until(lambda: len(self.calls) >= times, 5)
+        return wait_until(lambda: len(self.calls) >= times, 30)
 
 
 def test_each_duty_keeps_its_own_pace() -> None:
-    quick, slow = Counted(0.02), Counted(0.2)
+    quick, slow = Counted(0.02), Counted(3600)
+    began = time.monotonic()
     with Clock([quick.duty, slow.duty]):
-        assert slow.called(3)
-    # Ten times as often, give or take what a busy machine does to it.
-    assert 8 <= len(quick.calls) <= 30
+        assert quick.called(10)
+        assert slow.called(1)
+    assert len(quick.calls) <= 2 + (time.monotonic() - began) / 0.02
+    assert len(slow.calls) == 1
 
 
 def test_a_slow_duty_delays_no_other_and_never_runs_twice_at_once() -> None:
@@ -67,7 +70,8 @@ def test_times_slept_through_are_left_out() -> None:
     sleepy.then = lambda: time.sleep(0.3) if len(sleepy.calls) == 1 else None
     with Clock([sleepy.duty]):
         assert sleepy.called(4)
-    assert sleepy.calls[3] - sleepy.calls[1] > 0.08
+    # The three after the sleep did not come all at once.
+    assert sleepy.calls[3] - sleepy.calls[0] >= 0.3 + 2 * 0.05
 
 
 def test_a_duty_that_fails_is_called_again_and_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
@@ -117,9 +121,9 @@ def test_it_beats(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "BEAT_SECONDS", 0.02)
     assert last_beat() is None
     with Clock([], "one"), Clock([], "two"):
-        assert wait_until(lambda: Beat.objects.count() == 2, 5)
+        assert wait_until(lambda: Beat.objects.count() == 2, 30)
         first = Beat.objects.get(name="one")
-        assert wait_until(lambda: Beat.objects.get(name="one").beat_at > first.beat_at, 5)
+        assert wait_until(lambda: Beat.objects.get(name="one").beat_at > first.beat_at, 30)
     last = last_beat()
     assert last
     assert abs(timezone.now() - last) < timedelta(seconds=5)
@@ -130,18 +134,19 @@ def test_clocks_of_long_ago_are_forgotten() -> None:
     Beat.objects.create(name="old", beat_at=timezone.now() - timedelta(days=2))
     Beat.objects.create(name="recent", beat_at=timezone.now() - timedelta(hours=2))
     with Clock([], "new"):
-        assert wait_until(lambda: Beat.objects.filter(name="new").exists(), 5)
+        assert wait_until(lambda: Beat.objects.filter(name="new").exists(), 30)
     assert set(Beat.objects.values_list("name", flat=True)) == {"recent", "new"}
 
 
-def test_it_ends_within_a_second_whatever_a_duty_does() -> None:
+def test_it_ends_whatever_a_duty_does() -> None:
     never = threading.Event()
-    stuck = Counted(0.01, lambda: never.wait(20))
-    with Clock([stuck.duty]):
-        assert stuck.called(1)
-        began = time.monotonic()
-    assert time.monotonic() - began < 1.0
-    never.set()
+    stuck = Counted(0.01, never.wait)
+    try:
+        with Clock([stuck.duty]):
+            assert stuck.called(1)
+        assert len(stuck.calls) == 1, "it is still at it"
+    finally:
+        never.set()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -153,11 +158,9 @@ def test_the_command_ends_on_a_signal(number: signal.Signals) -> None:
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         try:
-            assert wait_until(Beat.objects.exists, 20)
+            assert wait_until(Beat.objects.exists, 40)
             process.send_signal(number)
-            began = time.monotonic()
-            assert process.wait(10) == 0
-            assert time.monotonic() - began < 2
+            assert process.wait(15) == 0
             assert "Traceback" not in process.stderr.read()
         finally:
             process.kill()
@@ -180,3 +183,23 @@ def test_logging_is_quiet_when_all_is_well(caplog: pytest.LogCaptureFixture) -> 
     with caplog.at_level(logging.INFO), Clock([duty.duty]):
         assert duty.called(5)
     assert not caplog.records
+
+
+def test_the_command_has_read_every_address_before_it_calls_anything() -> None:
+    """A page carries a link, and reading all addresses takes a second or two that nobody must be paged later by."""
+    program = f"""
+import os, sys, django
+from django.core.management import call_command
+django.setup()
+from controlplane.clock import registry
+def look():
+    os.write(1, str("{settings.ROOT_URLCONF}" in sys.modules).encode())
+    os._exit(0)
+registry._duties.clear()
+registry.register("look", 60, look)
+call_command("clock")
+"""
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "controlplane.settings"}
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=50)
+    assert done.stdout == "True"

@@ -117,7 +117,7 @@ def test_an_instance_that_is_gone_is_started_again() -> None:
     demo.prepare()
     production = Fleet(Placement.objects.get(environment__slug="production"))
     production.kill()
-    assert wait_until(lambda: production.versions() == ["", "", ""], 5)
+    assert wait_until(lambda: production.versions() == ["", "", ""], 30)
     demo.prepare()
     assert running() == AS_PROMISED
 
@@ -130,7 +130,7 @@ def test_what_was_killed_in_the_middle_of_an_operation_is_as_it_was(alice_asks: 
     first.take_out()
     fences = [folder.fence for folder in production.folders]
     production.kill()
-    assert wait_until(lambda: not any(folder.occupied for folder in production.folders), 5)
+    assert wait_until(lambda: not any(folder.occupied for folder in production.folders), 30)
     demo.prepare()
     assert [folder.wanted["version"] for folder in production.folders if folder.occupied] == ["1.4.0"] * 3
     assert [folder.fence for folder in production.folders] == fences

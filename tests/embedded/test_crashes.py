@@ -79,7 +79,7 @@ def test_everything_killed(data: Path) -> None:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue  # it left when PostgreSQL's first process went
-    assert wait_until(lambda: not servers(data), 5)
+    assert wait_until(lambda: not servers(data), 30)
     with Stack(data, environ={}) as stack:
         assert_kept(stack)
 

@@ -180,7 +180,7 @@ class Fleet:
     def kill(self) -> None:
         """End every process, whatever it is."""
         for folder in self.folders:
-            if folder.occupied and wait_until(partial(_has_pid, folder), 5):
+            if folder.occupied and wait_until(partial(_has_pid, folder), 30):
                 os.kill(folder.pid or 0, signal.SIGKILL)
 
 

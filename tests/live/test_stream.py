@@ -162,4 +162,4 @@ def test_when_the_last_viewer_leaves_the_topic_ends(watch: Open, web: Web) -> No
     assert list(web.hub.topics) == ["rows/a"]
     first.close()
     second.close()
-    assert wait_until(lambda: not web.hub.topics, 5)
+    assert wait_until(lambda: not web.hub.topics, 30)

@@ -149,7 +149,7 @@ def test_a_stop_whose_worker_died_is_found_done(production: Fleet) -> None:
     folder = folder_of(production)
     assert folder.pid
     os.kill(folder.pid, signal.SIGTERM)
-    assert wait_until(lambda: not folder.occupied, 5)
+    assert wait_until(lambda: not folder.occupied, 30)
     Worker(fence=9).do(stop)
     assert production.effects() == [("start", "1.4.0"), ("stop", "1.4.0")]
     assert folder.wanted == {}
@@ -175,7 +175,7 @@ def test_a_process_is_not_stopped_by_an_old_pid(production: Fleet) -> None:
         production.deploy("1.4.0")
         stop = step(production, "production-1/stop")
         production.kill()
-        assert wait_until(lambda: not folder.occupied, 5)
+        assert wait_until(lambda: not folder.occupied, 30)
         (folder.path / "instance.json").write_text(f'{{"pid": {stranger.pid}}}')
         Worker(fence=9).do(stop)
         assert stranger.poll() is None

@@ -5,6 +5,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.urls import resolve
 
 from controlplane.clock.loop import Clock
 from controlplane.clock.registry import duties
@@ -20,6 +21,8 @@ class Command(BaseCommand):
         signals: SimpleQueue[int] = SimpleQueue()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _: signals.put(number))
+        # Every address there is, read now: the first person to be paged must not wait for it.
+        resolve("/")
         gc.freeze()  # what is loaded by now stays: no collection has to look at it again
         with Clock(duties()) as clock:
             names = ", ".join(f"{duty.name} ({duty.every:g} s)" for duty in duties())
