@@ -83,6 +83,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "controlplane.web.context.site",
+                "controlplane.live.context_processors.heard",
                 "controlplane.operations.context_processors.navigation",
                 "incidents.context_processors.urgent",
             ],

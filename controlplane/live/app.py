@@ -21,7 +21,7 @@ from django.http import Http404
 from django.utils.http import parse_header_parameters
 
 from controlplane.live.hub import Authenticate, Hub, NotSignedIn
-from controlplane.live.requests import Refusal, StreamRequest, is_live
+from controlplane.live.requests import HEARD, Refusal, StreamRequest, is_live
 from controlplane.live.sources import WORDS
 from controlplane.live.sse import RETRY, encode, news
 from controlplane.live.topics import Topic
@@ -42,7 +42,9 @@ _STREAM_START = {
 
 
 class LiveApp:
-    """GET /live/<prefix>/<key>?after=N&as=html|json and GET /live/news, as server-sent events.
+    """GET /live/<prefix>/<key>?after=N&as=html|json&heard=… and GET /live/news, as server-sent events.
+
+    Django's requests carry in their scope how far the news has been heard (HEARD), for the page that is made of them.
 
     `authenticate` is given the scope of a request, in a thread, and returns who it comes from, or None.
     """
@@ -59,17 +61,20 @@ class LiveApp:
         elif scope["type"] == "http" and not _is_utf_8(scope):
             await _refuse(Refusal(HTTPStatus.BAD_REQUEST, NOT_UTF_8), send)
         elif scope["type"] == "http" and is_live(scope["path"]):
-            self._hub = self._hub or Hub(settings.REDIS_URL, self._authenticate)
             try:
                 if self._stopping:
                     raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "This process stops. Try again.", RETRY_AFTER)
-                await _serve(self._hub, scope, receive, send)
+                await _serve(self._begin(), scope, receive, send)
             except Refusal as refusal:
                 await _refuse(refusal, send)
         elif scope["type"] == "http":
             await self._pass_on(scope, receive, send)
         else:
             await self._django(scope, receive, send)
+
+    def _begin(self) -> Hub:
+        self._hub = self._hub or Hub(settings.REDIS_URL, self._authenticate)
+        return self._hub
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """To Django, which writes a body down before it asks anybody who they are: so not more than it may take."""
@@ -85,7 +90,8 @@ class LiveApp:
             taken += len(message.get("body", b""))
             return message if taken <= LARGEST_BODY else {"type": "http.disconnect"}
 
-        await self._django(scope, bounded, send)
+        heard = self._hub.heard if self._hub else ""
+        await self._django({**scope, HEARD: heard}, bounded, send)
 
     async def _live_and_stop(self, receive: Receive, send: Send) -> None:
         message = {"type": ""}
@@ -93,6 +99,7 @@ class LiveApp:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 _on_stop_signals(self._end_streams)
+                self._begin()
             elif self._hub is not None:
                 await self._hub.stop()
             await send({"type": f"{message['type']}.complete"})
@@ -149,17 +156,17 @@ async def _serve(hub: Hub, scope: Scope, receive: Receive, send: Send) -> None:
         words = "The database cannot be reached. Try again in a moment."
         raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, words, RETRY_AFTER) from None
     try:
-        await _stream(topic, viewer, receive, request)
+        await _stream(hub, topic, viewer, receive, request)
     finally:
         hub.leave(topic, viewer)
 
 
-async def _stream(topic: Topic, viewer: Viewer, receive: Receive, request: StreamRequest) -> None:
+async def _stream(hub: Hub, topic: Topic, viewer: Viewer, receive: Receive, request: StreamRequest) -> None:
     watch = asyncio.create_task(_until_gone(receive))
     watch.add_done_callback(lambda _: viewer.close(Closing.GONE))
     try:
         await viewer.send(_STREAM_START)
-        await _catch_up(topic, viewer, request)
+        await _catch_up(hub, topic, viewer, request)
         await _follow(topic, viewer)
     except asyncio.CancelledError:
         viewer.closing = viewer.closing or Closing.STOPPED
@@ -170,13 +177,11 @@ async def _stream(topic: Topic, viewer: Viewer, receive: Receive, request: Strea
         await viewer.send({"type": "http.response.body"})
 
 
-async def _catch_up(topic: Topic, viewer: Viewer, request: StreamRequest) -> None:
+async def _catch_up(hub: Hub, topic: Topic, viewer: Viewer, request: StreamRequest) -> None:
     """Bring the viewer from its cursor to the topic's, and let it take hold of the chain."""
     told = topic.extras
     status = [row for row in told if row.event != "end"]
-    # Who comes back may have missed news.
-    missed = news(WORDS) if request.again else b""
-    await viewer.send(body_message(RETRY + missed + encode(status, viewer.form)))
+    await viewer.send(body_message(RETRY + encode(status, viewer.form)))
     after = request.after
     while viewer.closing is None and after != topic.cursor:
         if after < topic.cursor:
@@ -191,8 +196,11 @@ async def _catch_up(topic: Topic, viewer: Viewer, request: StreamRequest) -> Non
                 await viewer.wait()
     # From here on no await before the chunk is taken, or something would pass by.
     viewer.chunk = topic.tail
-    if topic.ended or topic.extras != told:
-        await viewer.send(body_message(encode(topic.extras, viewer.form)))
+    # The news has no rows to be read later: who comes back, or has a page, is told what it may have missed.
+    missed = WORDS if request.again else hub.missed(request.heard) if request.heard is not None else ()
+    extras = topic.extras if topic.ended or topic.extras != told else ()
+    if missed or extras:
+        await viewer.send(body_message((news(missed) if missed else b"") + encode(extras, viewer.form)))
     if topic.ended:
         viewer.close(Closing.ENDED)
 

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import redis
 import redis.asyncio
@@ -17,7 +18,7 @@ from redis.backoff import NoBackoff
 
 from controlplane.live.readers import Readers
 from controlplane.live.ring import CHANNEL, NEWS
-from controlplane.live.sources import Source
+from controlplane.live.sources import WORDS, Source
 from controlplane.live.topics import Topic
 from controlplane.live.viewers import Closing, Scope, Viewer
 
@@ -49,6 +50,10 @@ class Hub:
         self._live = Readers(1, "live")
         self._replay = Readers(2, "replay")
         self._deaf = True
+        # The subscription, each with a name of its own; its rings, and at which of them each word came last.
+        self._ears = ""
+        self._rings = 0
+        self._rung: dict[str, int] = {}
         self._tasks = [asyncio.create_task(work) for work in (self._listen(), self._close_slow(), self._admit_again())]
 
     async def stop(self) -> None:
@@ -67,6 +72,20 @@ class Hub:
         for topic in self.topics.values():
             for viewer in list(topic.viewers):
                 viewer.close(Closing.STOPPED)
+
+    # --- What was heard -----------------------------------------------------------------------------
+
+    @property
+    def heard(self) -> str:
+        """How far it has heard the news: a page that is made from now on lacks only what comes after. "" while deaf."""
+        return "" if self._deaf else f"{self._ears}-{self._rings}"
+
+    def missed(self, heard: str) -> set[str]:
+        """The words of the news since then; all there are, where nobody can say."""
+        ears, _, rings = heard.partition("-")
+        if self._deaf or ears != self._ears:
+            return set(WORDS)
+        return {word for word, ring in self._rung.items() if ring > int(rings)}
 
     # --- Who may, and who watches -----------------------------------------------------------------
 
@@ -130,6 +149,7 @@ class Hub:
             await subscription.subscribe(CHANNEL)
             async for message in subscription.listen():
                 if message["type"] == "subscribe":
+                    self._ears = uuid4().hex
                     self._set_deaf(False)
                     self._look()
                 elif message["type"] == "message":
@@ -147,6 +167,8 @@ class Hub:
     def _hear(self, ring: str) -> None:
         name, _, text = ring.partition(" ")
         if name == NEWS:
+            self._rings += 1
+            self._rung |= dict.fromkeys(text.split(), self._rings)
             for topic in self.topics.values():
                 topic.tell(text.split())
         elif name in self.topics:

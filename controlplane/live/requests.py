@@ -11,7 +11,11 @@ from controlplane.live.sources import Source, source_for
 from controlplane.live.sse import Form
 from controlplane.live.viewers import Scope
 
+# Of the scope of Django's requests: see Hub.heard.
+HEARD = "controlplane.live.heard"
+
 _PATH = re.compile(r"/live/([a-z-]+)/([A-Za-z0-9._-]{1,100})")
+_HEARD = re.compile(r"|[0-9a-f]{32}-[0-9]{1,19}")
 _NEWS_PATH = f"/live/{NEWS}"
 _LARGEST = 2**63 - 1
 
@@ -33,13 +37,17 @@ def is_live(path: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class StreamRequest:
-    """source: None for the news alone. after: the cursor. again: a browser that comes back by itself."""
+    """source: None for the news alone. after: the cursor. again: a browser that comes back by itself.
+
+    heard: how far the news had been heard when the page was made; None for somebody who has no page.
+    """
 
     source: Source | None
     key: str
     form: Form
     after: int
     again: bool
+    heard: str | None
 
     @classmethod
     def of(cls, scope: Scope) -> "StreamRequest":
@@ -57,6 +65,7 @@ class StreamRequest:
             # A browser that comes back repeats the address it began with; the header knows better.
             after=cursor if last_seen is None else _cursor(last_seen),
             again=last_seen is not None,
+            heard=_heard(query["heard"][-1]) if "heard" in query else None,
         )
 
 
@@ -70,6 +79,12 @@ def _cursor(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 19 and int(text) <= _LARGEST):
         raise Refusal(HTTPStatus.BAD_REQUEST, "`after` must be the number of the last row you have, or 0.")
     return int(text)
+
+
+def _heard(text: str) -> str:
+    if not _HEARD.fullmatch(text):
+        raise Refusal(HTTPStatus.BAD_REQUEST, "`heard` must be what the page was given, or empty.")
+    return text
 
 
 def _form(text: str) -> Form:

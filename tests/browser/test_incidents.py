@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
+from controlplane.accounts.access import Actor
 from controlplane.embedded.processes import wait_until
 from environments.models import EnvironmentLock, Placement, ProbeSchedule
+from incidents import lifecycle
 from incidents.models import (
     Channel,
     EscalationLevel,
@@ -20,6 +22,7 @@ from incidents.models import (
     IncidentRule,
     Level,
     Postmortem,
+    Severity,
 )
 from tests.browser.company import Company, folders
 from tests.browser.conftest import Open
@@ -86,7 +89,7 @@ def test_from_the_dead_instance_to_the_lesson(
     assert EnvironmentLock.objects.filter(environment__slug="production", released_at=None).count() == 1
 
     page.get_by_role("button", name="Acknowledge").click()
-    expect(page.locator(".incident-head")).to_contain_text("acknowledged")
+    expect(page.locator(".incident-head")).not_to_contain_text("unacknowledged")
     expect(page.locator(".timeline")).to_contain_text("1 level will not be paged")
     assert set(Level.objects.values_list("state", flat=True)) == {"fired", "cancelled"}
 
@@ -149,3 +152,20 @@ def test_without_a_script_one_can_report_acknowledge_and_resolve(company: Compan
     page.get_by_label("What resolved it").fill("it was the test data")
     page.get_by_role("button", name="Resolve").click()
     expect(page.locator(".incident-head")).to_contain_text("resolved")
+
+
+def test_what_happens_while_the_page_is_on_its_way_is_on_it(company: Company, open_as: Open) -> None:
+    """Between the page and its stream lies a moment, and news that nobody hears then is told when the stream opens."""
+    opened, _ = lifecycle.open_incident(
+        Actor(company.alice).who, title="checkout is slow", severity=Severity.P4, environments=["staging"]
+    )
+    page = open_as(company.alice, "/incidents")
+    held: list[Route] = []
+    page.route("**/live/news?heard=*", lambda route: held.append(route))  # noqa: PLW0108 (it marks the function)
+    with page.expect_request("**/live/news?heard=*"):
+        page.goto(f"/incidents/{opened.pk}")
+    expect(page.locator(".incident-head")).to_contain_text("unacknowledged")
+    lifecycle.acknowledge(opened.pk, Actor(company.bob).who)
+    expect(page.locator("#live")).not_to_have_text("live")
+    held[0].continue_()
+    expect(page.locator(".incident-head")).not_to_contain_text("unacknowledged")

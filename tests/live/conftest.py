@@ -10,6 +10,7 @@ import uvicorn
 from controlplane.live import sources
 from controlplane.live.app import LiveApp
 from controlplane.live.hub import Hub
+from controlplane.live.requests import HEARD
 from tests.live import rows
 
 Open = Callable[..., rows.Stream]
@@ -17,7 +18,7 @@ Open = Callable[..., rows.Stream]
 
 async def nothing(scope: Any, receive: Any, send: Any) -> None:
     """In Django's place."""
-    await send({"type": "http.response.start", "status": 404, "headers": []})
+    await send({"type": "http.response.start", "status": 404, "headers": [(b"heard", scope[HEARD].encode())]})
     await send({"type": "http.response.body", "body": b"Django"})
 
 

@@ -56,8 +56,8 @@ def test_more_at_once_than_a_page_comes_whole(watch: Open, monkeypatch: pytest.M
 def test_a_returning_browser_goes_on_after_its_last_row_and_hears_the_news(watch: Open) -> None:
     say("a", "one", "two", "three")
     stream = watch("/live/rows/a?after=0", Last_Event_ID="2")
-    assert stream.until_news(*WORDS) == [Message("news", " ".join(WORDS))]
     assert stream.until("line", "<li>three</li>") == [Message("line", "<li>three</li>", "3")]
+    assert stream.until_news(*WORDS) == [Message("news", " ".join(WORDS))]
 
 
 def test_a_cursor_from_the_future_counts_as_the_newest_row(watch: Open) -> None:
@@ -112,6 +112,37 @@ def test_news_reaches_every_stream(watch: Open) -> None:
         assert stream.until_news("bakery", "inbox")
 
 
+def heard(watch: Open) -> str:
+    """What a page that is asked for now brings along, once the process hears anything."""
+
+    def ask() -> str:
+        return watch("/").response.headers["heard"] or ""
+
+    assert wait_until(lambda: ask() != "", 30)
+    return ask()
+
+
+@pytest.mark.parametrize("path", ["/live/news", "/live/rows/a"])
+def test_a_page_hears_what_came_between_its_making_and_its_stream(watch: Open, path: str) -> None:
+    early, other = watch("/live/news"), watch("/live/news")
+    earlier = heard(watch)
+    ring("news", "bakery")
+    early.until_news("bakery")
+    page = heard(watch)
+    ring("news", "inbox health")
+    other.until_news("inbox", "health")
+    assert watch(f"{path}?heard={page}").until_news("inbox") == [Message("news", "health inbox")]
+    assert watch(f"{path}?heard={earlier}").until_news("inbox") == [Message("news", "bakery health inbox")]
+    latest = watch(f"{path}?heard={heard(watch)}")
+    ring("news", "world")
+    assert latest.until_news("world") == [Message("news", "world")]
+
+
+@pytest.mark.parametrize("heard", ["", f"{'0' * 32}-1"])
+def test_a_page_of_which_nobody_can_say_hears_everything(watch: Open, heard: str) -> None:
+    assert watch(f"/live/news?heard={heard}").until_news(*WORDS) == [Message("news", " ".join(WORDS))]
+
+
 def test_programs_get_json(watch: Open) -> None:
     say("a", "one")
     assert watch("/live/rows/a", Authorization="Bearer bob").until("line", '"one"')
@@ -136,6 +167,8 @@ def test_a_text_of_several_lines_stays_one_message(watch: Open) -> None:
         ("/live/rows/a?after=1e3", "alice", "GET", 400),
         ("/live/rows/a?after=9223372036854775808", "alice", "GET", 400),
         ("/live/rows/a?as=xml", "alice", "GET", 400),
+        ("/live/news?heard=1", "alice", "GET", 400),
+        (f"/live/news?heard={'0' * 32}-{'9' * 5000}", "alice", "GET", 400),
         ("/live/rows/a", "alice", "POST", 405),
         ("/live/rows/a", "alice", "HEAD", 200),
         ("/live/news", "alice", "HEAD", 200),

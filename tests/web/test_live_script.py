@@ -117,6 +117,16 @@ def test_after_a_gap_every_listening_part_asks_again(site: Site, page: Page) -> 
     script.done.set()
 
 
+def test_a_page_says_how_far_it_had_heard_and_after_a_gap_asks_for_everything_itself(site: Site, page: Page) -> None:
+    script = Script(503)
+    site.page("/page", "<p>hello</p>", blocks=STREAM, heard="abc-7")
+    site.answers["/live/operations/7"] = script
+    page.goto("/page")
+    expect(page.locator("#live")).to_have_text("live")
+    assert [query.get("heard") for query in site.queries("/live/operations/7")] == ["abc-7", None]
+    script.done.set()
+
+
 def test_the_end_of_an_operation_is_not_the_end_of_the_news(site: Site, page: Page) -> None:
     def last(wire: Wire) -> None:
         wire.event("line", line(1), 1)
@@ -125,7 +135,7 @@ def test_the_end_of_an_operation_is_not_the_end_of_the_news(site: Site, page: Pa
     news = Script()
     log_page(site, Script(last))
     site.answers["/live/news"] = news
-    with page.expect_request("**/live/news"):
+    with page.expect_request("**/live/news?heard="):
         page.goto("/page")
     expect(page.locator("#log li")).to_have_count(1)
     assert len(site.queries("/live/operations/7")) == 1

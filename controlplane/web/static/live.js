@@ -17,6 +17,7 @@
     clearTimeout(retry);
     const url = new URL(stream, location.href);
     if (cursor) url.searchParams.set("after", cursor);
+    if (!missed) url.searchParams.set("heard", body.dataset.heard);
     source = new EventSource(url);
     source.onopen = () => {
       stopPolling();
@@ -141,7 +142,10 @@
     stopPolling();
     if (!document.hidden) open();
   });
-  addEventListener("pagehide", close);
+  addEventListener("pagehide", () => {
+    missed = true;
+    close();
+  });
   addEventListener("pageshow", ({ persisted }) => persisted && !ended && open());
   if (!document.hidden) open();
 })();
