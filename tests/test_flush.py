@@ -46,7 +46,7 @@ def test_who_goes_from_table_to_table_is_never_made_to_wait(alice: Person, other
     other.execute("SELECT FROM accounts_person")
     with ThreadPoolExecutor(1) as pool:
         emptied = pool.submit(_flush)
-        assert wait_until(_asked_for_the_tables, 20)
+        assert wait_until(_asked_for_the_tables, 40)
         for table in connection.introspection.django_table_names(only_existing=True):
             other.execute(f'SELECT FROM "{table}"')
         assert not emptied.done()

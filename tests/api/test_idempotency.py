@@ -114,7 +114,7 @@ def test_two_that_arrive_at_once_have_one_effect(
     def slowly(*values: Any, **named: Any) -> Operation:
         operation = request_deployment(*values, **named)
         in_the_middle.set()
-        assert go_on.wait(20)
+        assert go_on.wait(40)
         return operation
 
     monkeypatch.setattr(deployments_api, "request_deployment", slowly)
@@ -128,7 +128,7 @@ def test_two_that_arrive_at_once_have_one_effect(
     first = threading.Thread(target=send, args=["first"])
     second = threading.Thread(target=send, args=["second"])
     first.start()
-    assert in_the_middle.wait(20)
+    assert in_the_middle.wait(40)
     second.start()
     wait_until_blocked()
     go_on.set()

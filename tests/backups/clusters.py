@@ -22,7 +22,7 @@ SETTINGS = {
     "max_prepared_transactions": "5", "shared_buffers": "32MB", "wal_keep_size": "0", "max_wal_size": "128MB",
     "autovacuum": "off", "fsync": "off",
 }  # fmt: skip
-SECONDS = 20.0
+SECONDS = 40.0
 
 
 class Source:

@@ -288,6 +288,6 @@ def test_sigterm_puts_what_arrived_into_the_storage(source: Source, pitr: Policy
         moment = source.write("one")
         until(lambda: position(stream_of(pitr).server_lsn) > 0 and archived(pitr, moment), 10)
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(40) == 0
     assert stream_of(pitr).lease_until is None
     assert not working_in(spool_of(pitr).resolve(), "pg_receivewal")

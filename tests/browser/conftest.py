@@ -15,14 +15,14 @@ import pytest
 from django.conf import settings
 from django.db import connection
 from django.test import Client
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
 from controlplane.accounts.models import Person
 from controlplane.embedded.processes import free_port, wait_until
 from tests.browser.company import Company, found, stop_everything
+from tests.web.conftest import PATIENCE_MS
 from tests.web.conftest import chromium as chromium  # noqa: PLC0414 (a fixture)
 
-expect.set_options(timeout=20_000)
 ROOT = Path(__file__).parents[2]
 Open = Callable[..., Page]
 PROCESSES = ("web", "worker", "clock")
@@ -116,7 +116,7 @@ def open_as(installation: str, company: Company, chromium: Browser) -> Iterator[
     def open_page(person: Person | None, path: str = "/", **options: Any) -> Page:
         options = {"viewport": {"width": 1360, "height": 850}, **options}
         context = chromium.new_context(base_url=installation, **options)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         if person is not None:
             context.add_cookies([{"name": "sessionid", "value": session_of(person), "url": installation}])

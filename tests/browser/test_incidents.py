@@ -103,7 +103,7 @@ def test_from_the_dead_instance_to_the_lesson(
     page.get_by_role("button", name="Resolve").click()
     expect(page.locator(".incident-head")).to_contain_text("resolved")
     assert not EnvironmentLock.objects.filter(released_at=None).exists()
-    assert wait_until(Postmortem.objects.exists, 20)
+    assert wait_until(Postmortem.objects.exists, 40)
     page.get_by_role("link", name="Post-mortem", exact=True).first.click()
     expect(page.locator("main")).to_contain_text("Started the instance again")
     recorder.wait_for(3)

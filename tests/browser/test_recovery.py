@@ -53,7 +53,7 @@ def sites(company: Company, pair: Pair) -> Iterator[RecoveryPlan]:
     command = [sys.executable, "-I", "-S", name_switch.__file__, "--folder", str(settings.DATA_DIR)]
     switch = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        assert wait_until(lambda: served_by() == "production", 20)
+        assert wait_until(lambda: served_by() == "production", 40)
         yield _plan(company)
     finally:
         switch.kill()
@@ -132,7 +132,7 @@ def test_a_drill_from_the_overview_to_its_report(
 ) -> None:
     with Writer(pair.primary) as customers:
         pass
-    assert wait_until(lambda: customers.acknowledged <= pair.ids(pair.standby), 20)
+    assert wait_until(lambda: customers.acknowledged <= pair.ids(pair.standby), 40)
     page = open_as(company.alice, "/recovery")
     good_to_see(page)
     page.get_by_text("Start a drill…").click()

@@ -44,7 +44,7 @@ class Listener:
         self._channel.psubscribe("*")
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
-        assert wait_until(lambda: bool(self._client.pubsub_numpat()), 10)
+        assert wait_until(lambda: bool(self._client.pubsub_numpat()), 40)
         return self
 
     def _listen(self) -> None:

@@ -19,7 +19,7 @@ from controlplane.embedded.processes import wait_until
 
 DATABASE, ROLE = "orders", "app"
 MORE = {"wal_level": "replica", "max_wal_senders": "6", "max_connections": "40", "shared_buffers": "16MB"}
-SECONDS = 20.0
+SECONDS = 40.0
 
 
 class Pair:

@@ -144,7 +144,7 @@ def test_a_cold_side_comes_up_with_the_release_and_in_rotation(dr: Fleet) -> Non
     start, worker = scale(dr, 2, release("1.5.0")), Worker(fence=2)
     for step in start.begin:
         worker.do(step)
-    assert wait_until(lambda: dr.versions() == ["1.5.0", "1.5.0", ""], 10)
+    assert wait_until(lambda: dr.versions() == ["1.5.0", "1.5.0", ""], 40)
     assert 200 not in statuses(dr)  # nobody is sent there before it was checked
     for step in start.wait:
         worker.do(step)
@@ -162,9 +162,9 @@ def test_what_died_after_its_start_is_started_again_while_it_is_waited_for(dr: F
     start, worker = scale(dr, 1, release("1.5.0")), Worker(fence=2)
     for step in start.begin:
         worker.do(step)
-    assert wait_until(lambda: dr.versions()[0] == "1.5.0", 10)
+    assert wait_until(lambda: dr.versions()[0] == "1.5.0", 40)
     dr.kill()
-    assert wait_until(lambda: not dr.folders[0].occupied, 10)
+    assert wait_until(lambda: not dr.folders[0].occupied, 40)
     for step in start.wait:
         worker.do(step)
     assert statuses(dr) == [200, "", ""]
@@ -213,9 +213,9 @@ def test_a_restart_of_everything_does_not_bring_back_what_a_recovery_stopped(pro
     assert production.versions() == [""] * 3
     carry_out(scale(production, 3, release("1.4.0")), Worker(fence=demo.Hand().fence))
     production.kill()
-    assert wait_until(lambda: not any(folder.occupied for folder in production.folders), 10)
+    assert wait_until(lambda: not any(folder.occupied for folder in production.folders), 40)
     demo.start_missing(placement)
-    assert wait_until(lambda: production.versions() == ["1.4.0"] * 3, 10)
+    assert wait_until(lambda: production.versions() == ["1.4.0"] * 3, 40)
 
 
 def told(worker: Worker) -> list[str]:

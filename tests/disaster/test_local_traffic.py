@@ -37,7 +37,7 @@ def switch(data_dir: Path, fleet: MakeFleet) -> Iterator["subprocess.Popen[bytes
     carry_out(TRAFFIC.switch(DR, PRODUCTION), Worker(), verify=False)
     command = [sys.executable, "-I", "-S", name_switch.__file__, "--folder", str(data_dir)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    assert wait_until(lambda: served_by() == "production", 10)
+    assert wait_until(lambda: served_by() == "production", 40)
     yield process
     process.kill()
     process.wait()

@@ -165,7 +165,7 @@ def test_an_order_that_hangs_is_cut_and_not_acknowledged(shop: Shop) -> None:
 
         waiting = threading.Thread(target=order)
         waiting.start()
-        assert wait_until(lambda: is_waiting(holder), 10)
+        assert wait_until(lambda: is_waiting(holder), 40)
         customer.cut()
         waiting.join(10)
     assert caught and caught[0].startswith("the database of production")
@@ -207,11 +207,11 @@ def test_the_files_do_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.M
 def test_the_program_orders_until_it_is_told_to_end(shop: Shop) -> None:
     process = start(shop)
     try:
-        assert wait_until(lambda: len(shop.remembered()) >= 5, 20)
-        assert wait_until(lambda: len(lines(shop.folder / "clients" / "seconds.jsonl")) > 1, 20)
+        assert wait_until(lambda: len(shop.remembered()) >= 5, 40)
+        assert wait_until(lambda: len(lines(shop.folder / "clients" / "seconds.jsonl")) > 1, 40)
     finally:
         process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(40) == 0
     remembered = {one["id"] for one in shop.remembered()}
     assert remembered <= shop.rows("production")
     assert {one["customer"] for one in shop.remembered()} == {f"customer-{n}" for n in range(1, 6)}
@@ -227,7 +227,7 @@ def test_the_shop_opens_when_somebody_answers_for_the_first_time(shop: Shop) -> 
             assert asked.acquire(timeout=20)
         assert lines(shop.folder / "clients" / "seconds.jsonl") == []
         shop.front.status = 200
-        assert wait_until(lambda: bool(shop.remembered()), 20)
+        assert wait_until(lambda: bool(shop.remembered()), 40)
     finally:
         process.kill()
         process.wait()
@@ -253,13 +253,13 @@ def test_an_order_that_takes_too_long_is_cut_by_who_keeps_the_books(shop: Shop) 
     with psycopg.connect(url_of(shop.sites["production"])) as holder:
         process = start(shop)
         try:
-            assert wait_until(lambda: bool(shop.remembered()), 20)
+            assert wait_until(lambda: bool(shop.remembered()), 40)
             holder.execute("LOCK TABLE orders")
             before = time.time()
-            assert wait_until(lambda: any(one["failed"] for one in seconds(shop, before)), 20)
+            assert wait_until(lambda: any(one["failed"] for one in seconds(shop, before)), 40)
             assert not any(one["ok"] for one in seconds(shop, before + 2))
             holder.rollback()
-            assert wait_until(lambda: any(one["ok"] for one in seconds(shop, before + 2)), 20)
+            assert wait_until(lambda: any(one["ok"] for one in seconds(shop, before + 2)), 40)
         finally:
             process.kill()
             process.wait()

@@ -69,7 +69,7 @@ def test_what_ends_is_started_again_later_each_time(supervise: Supervise, data: 
     open_data_folder(data)
     code = "import sys, time; open(sys.argv[1], 'a').write(f'{time.monotonic()}\\n'); sys.exit(3)"
     supervise([python("worker", code, str(starts))])
-    assert wait_until(lambda: starts.exists() and len(starts.read_text().splitlines()) >= 3, 20)
+    assert wait_until(lambda: starts.exists() and len(starts.read_text().splitlines()) >= 3, 40)
     first, second, third, *_ = map(float, starts.read_text().splitlines())
     assert second - first >= module.FIRST_DELAY_SECONDS
     assert third - second >= 2 * module.FIRST_DELAY_SECONDS
@@ -81,11 +81,11 @@ def test_a_killed_program_is_replaced_and_said_in_words(
     open_data_folder(data)
     stops = data / "stops"
     supervisor = supervise([python("worker", NOTES_ITS_STOP, str(stops), "worker")])
-    assert wait_until(Path(f"{stops}.worker").exists, 10)
+    assert wait_until(Path(f"{stops}.worker").exists, 40)
     first = supervisor.programs[0].process
     assert first is not None
     first.kill()
-    assert wait_until(lambda: supervisor.programs[0].process not in (first, None), 10)
+    assert wait_until(lambda: supervisor.programs[0].process not in (first, None), 40)
     assert "[worker] was killed by signal 9; starting it again in 0.5 s" in capsys.readouterr().out
 
 
@@ -97,8 +97,8 @@ def test_they_stop_in_order_even_when_one_is_stubborn(supervise: Supervise, data
     programs.insert(1, python("stubborn", STUBBORN, str(stubborn), stop_seconds=0.2))
     supervisor = supervise(programs)
     for name in names:
-        assert wait_until(Path(f"{stops}.{name}").exists, 10)
-    assert wait_until(lambda: stubborn.exists() and stubborn.read_text().endswith("\n"), 10)
+        assert wait_until(Path(f"{stops}.{name}").exists, 40)
+    assert wait_until(lambda: stubborn.exists() and stubborn.read_text().endswith("\n"), 40)
     supervisor.shut_down()
     assert stops.read_text().split() == names
     assert [look(int(pid)) for pid in stubborn.read_text().split()] == [None, None]
@@ -112,8 +112,8 @@ def test_what_a_killed_supervisor_left_is_ended_with_its_children(
     open_data_folder(data)
     stubborn = data / "stubborn"
     supervisor = supervise([python("worker", STUBBORN, str(stubborn))])
-    assert wait_until(lambda: stubborn.exists() and stubborn.read_text().endswith("\n"), 10)
-    assert wait_until((data / "stack.json").exists, 10)
+    assert wait_until(lambda: stubborn.exists() and stubborn.read_text().endswith("\n"), 40)
+    assert wait_until((data / "stack.json").exists, 40)
     supervisor.stopping.set()  # the thread ends, nothing is stopped: as if it had been killed
     leader, child = map(int, stubborn.read_text().split())
     process = supervisor.programs[0].process

@@ -60,7 +60,7 @@ def kill(fleet: Fleet, number: int) -> None:
     folder = fleet.folders[number]
     assert folder.pid
     os.kill(folder.pid, signal.SIGKILL)
-    assert wait_until(lambda: not folder.occupied, 10)
+    assert wait_until(lambda: not folder.occupied, 40)
 
 
 def test_what_runs_as_it_was_deployed_differs_in_nothing(production: Fleet) -> None:

@@ -143,13 +143,13 @@ class TestRemembered:
         def resolve(reference: str) -> str:
             if reference == "aws:slow":
                 begun.set()
-                assert answered.wait(20)
+                assert answered.wait(40)
             return reference
 
         monkeypatch.setattr("environments.secrets.resolve", resolve)
         with ThreadPoolExecutor(2) as threads:
             slow = threads.submit(secrets.get, "aws:slow")
-            assert begun.wait(20)
+            assert begun.wait(40)
             try:
                 assert threads.submit(secrets.get, "env:OTHER").result(10) == "env:OTHER"
             finally:

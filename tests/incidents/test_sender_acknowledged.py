@@ -251,12 +251,12 @@ def test_an_acknowledgement_waits_in_line(
 
     def slow(message: Outgoing, settings: object) -> str:
         on_the_wire.set()
-        assert answer.wait(10)
+        assert answer.wait(40)
         return ""
 
     monkeypatch.setattr(CHANNELS["pagerduty"], "send", slow)
     sending = beside(send_due, "pagerduty")
-    assert on_the_wire.wait(10)
+    assert on_the_wire.wait(40)
     acknowledging = beside(acknowledge, incident.pk, WHO)
     eventually(waits_for_the_lock)
     assert not acknowledging.done()

@@ -15,11 +15,14 @@ import pytest
 from django.conf import settings
 from django.template import engines
 from django.test import RequestFactory
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from pytest_django import Settings
 
 Query = dict[str, str]
 Answer = Callable[[Query, "Wire"], None]
+# A page on a busy machine; what comes at all mostly comes within milliseconds.
+PATIENCE_MS = 40_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @dataclass
@@ -143,7 +146,7 @@ def chromium() -> Iterator[Browser]:
 def page(chromium: Browser, site: Site) -> Iterator[Page]:
     """A page at the played site; errors of its scripts fail the test."""
     context = chromium.new_context(base_url=site.address, viewport={"width": 1200, "height": 800})
-    context.set_default_timeout(5000)
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))

@@ -35,7 +35,7 @@ def restart(production: Park, number: int = 1) -> None:
         now = production.container(number)
         return now is not None and now.is_running and now.restarts == found.restarts + 1
 
-    assert wait_until(again, 20)
+    assert wait_until(again, 40)
 
 
 def do(worker: Worker, rollout: Rollout, *keys: str) -> None:

@@ -91,7 +91,7 @@ def test_redeploying_starts_what_has_ended_and_leaves_the_other_alone(
     gone, stays = production.folders
     assert gone.pid
     os.kill(gone.pid, signal.SIGKILL)
-    assert wait_until(lambda: not gone.occupied, 10)
+    assert wait_until(lambda: not gone.occupied, 40)
     assert differs(production) == [("count", "production-1")]
     client.force_login(alice)
     page = client.get("/environments/production").content.decode()

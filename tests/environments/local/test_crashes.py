@@ -59,7 +59,7 @@ def port_of(fleet: Fleet) -> int:
 def go_on(process: subprocess.Popen[str]) -> str:
     """Wake a frozen worker; what it then says."""
     process.send_signal(signal.SIGCONT)
-    return process.communicate(timeout=10)[0].strip()
+    return process.communicate(timeout=40)[0].strip()
 
 
 def step(fleet: Fleet, key: str, version: str = "1.5.0") -> StepSpec:
@@ -103,11 +103,11 @@ def test_a_worker_frozen_inside_keeps_others_out_until_it_wakes(production: Flee
     second, folder = Worker(fence=2), folder_of(production)
     waiting = threading.Thread(target=start, args=[folder, second, port_of(production), DIGEST])
     waiting.start()
-    assert wait_until(lambda: bool(second.said), 10)
+    assert wait_until(lambda: bool(second.said), 40)
     assert second.said == ["production-1: another worker is just changing it, waiting for its end"]
     assert go_on(frozen) == "started"
     waiting.join(10)
-    assert wait_until(lambda: folder.runs(DIGEST), 10)
+    assert wait_until(lambda: folder.runs(DIGEST), 40)
     assert production.effects() == [("start", "1.5.0")]
 
 
@@ -139,7 +139,7 @@ def test_two_workers_at_once_start_one_process(production: Fleet) -> None:
     with ThreadPoolExecutor() as pool:
         begun = [pool.submit(start, folder, Worker(fence=7), port_of(production), DIGEST) for _ in range(4)]
         assert sorted(one.result() for one in begun) == [False, False, False, True]
-    assert wait_until(lambda: folder.runs(DIGEST), 10)
+    assert wait_until(lambda: folder.runs(DIGEST), 40)
     assert production.effects() == [("start", "1.5.0")]
 
 
