@@ -4,7 +4,7 @@ import json
 import os
 import random
 import signal
-import time
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,6 +46,18 @@ def arm(folder: Path, operation_id: int, boundary: str, action: str, nth: int) -
     path.with_suffix(".new").rename(path)
 
 
+def thaw_later(pid: int, seconds: float) -> None:
+    """Let a frozen process go on after so long, whatever the judge does then: it may be asking that very process."""
+    timer = threading.Timer(seconds, _thaw, [pid])
+    timer.daemon = True
+    timer.start()
+
+
+def _thaw(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+
+
 def holder(operation: Operation) -> int | None:
     """The process that holds the operation's lease."""
     operation.refresh_from_db(fields=["worker", "state"])
@@ -62,7 +74,7 @@ def _freeze_child(chaos: "Chaos", operation: Operation) -> None:
     if pid := holder(operation):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
-            chaos.thaw_at.append((time.monotonic() + FREEZE_SECONDS, pid))
+            thaw_later(pid, FREEZE_SECONDS)
 
 
 def _kill_parent(chaos: "Chaos", operation: Operation) -> None:

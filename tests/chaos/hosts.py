@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from environments.balancers import BALANCERS
 from environments.balancers.base import Member, Standing
 from environments.drivers.ports import address_for
 from environments.models import Environment, Placement, Service
-from tests.chaos.faults import FAULTS, Fault
+from tests.chaos.faults import FAULTS, Fault, thaw_later
 from tests.chaos.fleets import INSTANCES, Fleet
 from tests.environments.balancers.running import WHY_NOT, Haproxy
 from tests.environments.hosts.journal import starts
@@ -53,7 +52,7 @@ def _hold_still(chaos: "Chaos", operation: Operation) -> None:
     """It takes calls and does not answer for a while."""
     pid = _proxy_of(chaos, operation).process.pid
     os.kill(pid, signal.SIGSTOP)
-    chaos.thaw_at.append((time.monotonic() + SILENT_SECONDS, pid))
+    thaw_later(pid, SILENT_SECONDS)
 
 
 def _podman_of(chaos: "Chaos") -> Podman:
@@ -66,7 +65,7 @@ def _hold_engine_still(chaos: "Chaos", operation: Operation) -> None:
     """The hosts' engine takes calls and does not answer for a while."""
     pid = _podman_of(chaos).pid
     os.kill(pid, signal.SIGSTOP)
-    chaos.thaw_at.append((time.monotonic() + SILENT_SECONDS, pid))
+    thaw_later(pid, SILENT_SECONDS)
 
 
 HOSTS_FAULTS = [

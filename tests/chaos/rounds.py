@@ -5,7 +5,6 @@ Everything is judged from outside: what the services wrote down, what a viewer s
 
 import argparse
 import json
-import os
 import random
 import signal
 import sys
@@ -33,7 +32,7 @@ from deployments.models import Release
 from deployments.services import request_deployment
 from tests.chaos import fleets
 from tests.chaos.crew import Crew
-from tests.chaos.faults import FREEZE_SECONDS, Fault
+from tests.chaos.faults import FREEZE_SECONDS, Fault, thaw_later
 from tests.chaos.fleets import Local
 from tests.chaos.hosts import Hosts
 from tests.chaos.viewer import Viewer
@@ -98,7 +97,6 @@ class Chaos:
         self.token = create_token(person, "viewer", Role.VIEWER, 1, SYSTEM("chaos"))[1]
         self.world: Local | Hosts = Hosts(folder) if arguments.driver == "hosts" else Local(folder)
         self.fleets = self.world.make(arguments.fleets)
-        self.thaw_at: list[tuple[float, int]] = []
         self.done: list[Round] = []
         self.going: list[Round] = []
         self.deck: list[Fault] = []
@@ -116,7 +114,6 @@ class Chaos:
         try:
             while len(self.done) < self.rounds:
                 self.crew.tend()
-                self._thaw()
                 try:
                     self._begin_rounds()
                     for current in list(self.going):
@@ -183,7 +180,7 @@ class Chaos:
                 struck = json.loads((self.folder / "faults" / f"{current.operation.pk}.struck").read_text())
                 current.struck = struck["at"]
                 if struck["action"] == "freeze":
-                    self.thaw_at.append((time.monotonic() + FREEZE_SECONDS, struck["pid"]))
+                    thaw_later(struck["pid"], FREEZE_SECONDS)
 
     def _end(self, current: Round) -> None:
         self.going.remove(current)
@@ -203,13 +200,6 @@ class Chaos:
         """Not the end it should have, or not what should run there now."""
         should = State.FAILED if current.version == BAD else State.SUCCEEDED
         return current.operation.state != should or _running(current.fleet) != {current.fleet.version}
-
-    def _thaw(self) -> None:
-        now = time.monotonic()
-        for due, pid in [pair for pair in self.thaw_at if pair[0] <= now]:
-            self.thaw_at.remove((due, pid))
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
 
     def restart_postgres(self, number: signal.Signals) -> None:
         """In order, or as a crash."""
