@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 # The words of the news, each naming a part of the pages that may look different now.
-WORDS = ("alerts", "backups", "environments", "health", "inbox", "incidents", "operations", "runbook", "world")
+WORDS = (
+    "alerts", "backups", "canary", "environments", "health", "inbox", "incidents", "operations", "releases", "runbook",
+    "world",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from controlplane.operations.states import State
 from deployments.models import Deployment, Release, ReleaseCommits
 from deployments.services import request_deployment
 from tests.deployments.history import built, history
+from tests.deployments.insight.test_pages import page
 from tests.estate import Estate
 
 pytestmark = pytest.mark.django_db
@@ -27,13 +28,6 @@ def waiting(estate: Estate, alice: Person) -> Operation:
     )
     assert operation.state == State.AWAITING_APPROVAL
     return operation
-
-
-def page(client: Client, person: Person, address: str) -> str:
-    client.force_login(person)
-    answer = client.get(address)
-    assert answer.status_code == 200, address
-    return answer.content.decode()
 
 
 def address_of(operation: Operation) -> str:

@@ -1,6 +1,8 @@
 """What a stream says, and to whom."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from django.db import transaction
@@ -11,6 +13,8 @@ from controlplane.live.ring import ring
 from controlplane.live.sources import WORDS
 from tests.live.conftest import Open, Web
 from tests.live.rows import Message, query, say, set_status
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def numbers(messages: list[Message]) -> list[int]:
@@ -112,6 +116,13 @@ def test_news_reaches_every_stream(watch: Open) -> None:
         assert stream.until_news("bakery", "inbox")
 
 
+def test_every_part_of_a_page_that_listens_is_among_the_words() -> None:
+    """Else it would hear nothing while Redis is away, or after a gap."""
+    pages = (ROOT / "templates").rglob("*.html")
+    listened = {word for page in pages for word in re.findall(r"news-([a-z_]+) from:body", page.read_text())}
+    assert listened and listened <= set(WORDS)
+
+
 def heard(watch: Open) -> str:
     """What a page that is asked for now brings along, once the process hears anything."""
 
@@ -124,8 +135,8 @@ def heard(watch: Open) -> str:
 
 @pytest.mark.parametrize("path", ["/live/news", "/live/rows/a"])
 def test_a_page_hears_what_came_between_its_making_and_its_stream(watch: Open, path: str) -> None:
+    earlier = heard(watch)  # from now on only what rings is told
     early, other = watch("/live/news"), watch("/live/news")
-    earlier = heard(watch)
     ring("news", "bakery")
     early.until_news("bakery")
     page = heard(watch)

@@ -17,12 +17,11 @@
     clearTimeout(retry);
     const url = new URL(stream, location.href);
     if (cursor) url.searchParams.set("after", cursor);
-    if (!missed) url.searchParams.set("heard", body.dataset.heard);
+    url.searchParams.set("heard", missed ? "" : body.dataset.heard);
     source = new EventSource(url);
     source.onopen = () => {
       stopPolling();
       say("ok", "live");
-      if (missed) tellAll();
       missed = false;
       settled = setTimeout(() => { failures = 0; }, SETTLED);
     };

@@ -40,7 +40,7 @@ from controlplane.operations.states import Answer, State
 from tests.chaos.crew import Crew
 from tests.chaos.failover import sites
 from tests.chaos.failover.customers import Acknowledged, Customer, two_primaries
-from tests.chaos.faults import FREEZE_SECONDS, arm, holder
+from tests.chaos.faults import FREEZE_SECONDS, arm, holder, thaw_later
 
 STUCK_SECONDS = 120.0
 ACTIONS = ("kill child", "kill parent", "freeze")
@@ -117,7 +117,7 @@ def _freeze_child(chaos: "Chaos", one: Round) -> None:
     if pid := holder(one.operation):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
-            chaos.thaw_at.append((time.monotonic() + FREEZE_SECONDS, pid))
+            thaw_later(pid, FREEZE_SECONDS)
 
 
 def _kill_clock(chaos: "Chaos", one: Round) -> None:
@@ -167,7 +167,6 @@ class Chaos:
         for pair in self.customers.values():
             for customer in pair:
                 customer.start()
-        self.thaw_at: list[tuple[float, int]] = []
         self.done: list[Round] = []
         self.going: list[Round] = []
         self.deck: list[Luck] = []
@@ -191,7 +190,6 @@ class Chaos:
         try:
             while len(self.done) < self.rounds:
                 self.crew.tend()
-                self._thaw()
                 try:
                     for pair in self.pairs:
                         pair.tend()
@@ -271,7 +269,7 @@ class Chaos:
                 struck = json.loads((self.folder / "faults" / f"{one.operation.pk}.struck").read_text())
                 one.struck = True
                 if struck["action"] == "freeze":
-                    self.thaw_at.append((time.monotonic() + FREEZE_SECONDS, struck["pid"]))
+                    thaw_later(struck["pid"], FREEZE_SECONDS)
 
     def _answer(self, one: Round) -> None:
         """Say what is true: the dead are dead, and what a cut wire hides is looked at again."""
@@ -339,13 +337,6 @@ class Chaos:
             # What is gone with a dead server is gone for later rounds too, and is counted there no more.
             self.given_up |= {order.order for order in orders if order.site == one.old} - found
         return len(lost)
-
-    def _thaw(self) -> None:
-        now = time.monotonic()
-        for due, pid in [pair for pair in self.thaw_at if pair[0] <= now]:
-            self.thaw_at.remove((due, pid))
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
 
     def _figures(self) -> dict[str, Any]:
         orders = sum(len(one.acknowledged) for pair in self.customers.values() for one in pair)
